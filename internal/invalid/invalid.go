@@ -1,0 +1,86 @@
+// Package invalid holds the one error that everything which reads outside
+// input reports: which field was wrong, what stood there, and what would be
+// right.
+package invalid
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Value says that a field of some input was refused. It is an error and is
+// immutable, so it may be shared between goroutines.
+type Value struct {
+	Field string // name of the field, variable or key, as the sender wrote it
+	Got   string // the value that stood there, shortened; empty when Missing
+	Want  string // what would be right, such as "a number in [0, 1]"
+
+	Missing bool // the field was absent altogether
+}
+
+// longest is how many bytes of a refused value are repeated to the sender.
+const longest = 64
+
+// New reports that field held got, where want would have been right. A string
+// is quoted; anything else is printed as fmt's %v does.
+func New(field string, got any, want string) *Value {
+	return &Value{Field: field, Got: shorten(got), Want: want}
+}
+
+// Missing reports that field is absent, where want would have been right.
+func Missing(field, want string) *Value {
+	return &Value{Field: field, Want: want, Missing: true}
+}
+
+// Error names the field, its value and what would be right.
+func (v *Value) Error() string {
+	if v.Missing {
+		return fmt.Sprintf("%s is missing, want %s", v.Field, v.Want)
+	}
+	return fmt.Sprintf("%s is %s, want %s", v.Field, v.Got, v.Want)
+}
+
+// All returns every Value within err, in order: through wrapped errors and
+// through those that errors.Join put together.
+func All(err error) []*Value {
+	if err == nil {
+		return nil
+	}
+	if v, ok := err.(*Value); ok {
+		return []*Value{v}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		var all []*Value
+		for _, inner := range e.Unwrap() {
+			all = append(all, All(inner)...)
+		}
+		return all
+	default:
+		return All(errors.Unwrap(err))
+	}
+}
+
+func shorten(got any) string {
+	s, isString := got.(string)
+	if !isString {
+		s = fmt.Sprint(got)
+	}
+	cut := len(s) > longest
+	if cut {
+		end := longest
+		for end > 0 && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	if isString {
+		s = strconv.Quote(s)
+	}
+	if cut {
+		s += "…"
+	}
+	return s
+}
