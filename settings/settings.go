@@ -1,0 +1,141 @@
+package settings
+
+import (
+	"time"
+
+	"github.com/headgate/headgate/pressure"
+)
+
+// Controller holds the settings of cmd/controller.
+type Controller struct {
+	Log        Log
+	Prometheus Prometheus
+
+	Listen        string `env:"HEADGATE_CONTROLLER_LISTEN, default=127.0.0.1:8080" help:"address of the controller's HTTP server"`
+	WebConfigFile string `env:"HEADGATE_CONTROLLER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
+
+	Interval     time.Duration `env:"HEADGATE_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
+	ApplyTimeout time.Duration `env:"HEADGATE_APPLY_TIMEOUT, default=2s" min:"10ms" max:"1m" help:"how long one coordinator may take to answer"`
+	Holder       string        `env:"HEADGATE_HOLDER" help:"name under which this controller holds its leases; the host's name and the process' number where empty"`
+	Decisions    int           `env:"HEADGATE_DECISIONS, default=100" min:"1" max:"10000" help:"how many decisions are kept for each target"`
+	TargetsFile  string        `env:"HEADGATE_TARGETS_FILE" help:"YAML file with many targets; its keys are the target's settings in lower case without their prefix, each with the environment as its default"`
+
+	Target Target
+}
+
+// Scaler holds the settings of cmd/external-scaler.
+type Scaler struct {
+	Log        Log
+	Prometheus Prometheus
+	Series     Series
+
+	Listen        string `env:"HEADGATE_SCALER_LISTEN, default=127.0.0.1:8081" help:"address of the scaler's HTTP server"`
+	WebConfigFile string `env:"HEADGATE_SCALER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
+
+	GRPCListen        string   `env:"HEADGATE_SCALER_GRPC_LISTEN, default=127.0.0.1:6000" help:"address on which KEDA reaches the scaler"`
+	GRPCWebConfigFile string   `env:"HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE" help:"Prometheus web configuration file whose tls_server_config is used for gRPC"`
+	ClientNames       []string `env:"HEADGATE_SCALER_CLIENT_NAMES" help:"names of the client certificates that may call the scaler; any verified one where empty"`
+
+	Interval   time.Duration `env:"HEADGATE_SCALER_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
+	StaleAfter time.Duration `env:"HEADGATE_SCALER_STALE_AFTER, default=30s" min:"1s" max:"1h" help:"age at which a sample is no longer answered with"`
+
+	CoordinatorURLs []string `env:"HEADGATE_SCALER_COORDINATOR_URLS" help:"coordinators whose stream of changes wakes the scaler before its interval is over"`
+}
+
+// Log says how a binary logs, always to its standard error.
+type Log struct {
+	Level  string `env:"HEADGATE_LOG_LEVEL, default=info" oneof:"debug info warn error" help:"least severity that is logged"`
+	Format string `env:"HEADGATE_LOG_FORMAT, default=logfmt" oneof:"logfmt json" help:"form of a log record"`
+}
+
+// Prometheus says where the signals are read.
+type Prometheus struct {
+	URL              string        `env:"HEADGATE_PROMETHEUS_URL, default=http://127.0.0.1:9090" help:"base address of the Prometheus server, or of anything with its query API"`
+	ClientConfigFile string        `env:"HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE" help:"YAML file with Prometheus' own HTTP client settings: TLS, basic and bearer authentication, OAuth 2, proxy"`
+	Timeout          time.Duration `env:"HEADGATE_QUERY_TIMEOUT, default=4s" min:"50ms" max:"1m" help:"how long one query may take"`
+}
+
+// Series says under which names a coordinator exports its signals. A name that
+// is "none" says that there is no such series; only the depth is required.
+type Series struct {
+	Depth    string `env:"HEADGATE_SERIES_DEPTH, default=coordinator_queue_depth" help:"gauge: items waiting"`
+	Capacity string `env:"HEADGATE_SERIES_CAPACITY, default=coordinator_queue_capacity" help:"gauge: most items that may wait, or none"`
+	Soft     string `env:"HEADGATE_SERIES_SOFT, default=coordinator_backpressure_soft" help:"gauge: 1 while the coordinator itself says SOFT, or none"`
+	Hard     string `env:"HEADGATE_SERIES_HARD, default=coordinator_backpressure_hard" help:"gauge: 1 while the coordinator itself says HARD, or none"`
+	Accepted string `env:"HEADGATE_SERIES_ACCEPTED, default=coordinator_items_accepted_total" help:"counter: items that entered the queue, or none"`
+	Written  string `env:"HEADGATE_SERIES_WRITTEN, default=coordinator_items_written_total" help:"counter: items that the store took, or none"`
+	Dropped  string `env:"HEADGATE_SERIES_DROPPED, default=coordinator_items_dropped_total" help:"counter: items lost by the overflow setting, or none"`
+
+	CoordinatorLabel string `env:"HEADGATE_COORDINATOR_LABEL, default=coordinator_id" help:"label that names the coordinator"`
+	Matchers         string `env:"HEADGATE_MATCHERS" help:"further label matchers for every series, such as job=\"bars\",env=\"prod\""`
+}
+
+// Target holds the settings of one target: what is observed, what is
+// throttled, and how.
+type Target struct {
+	Name           string   `env:"HEADGATE_TARGET" help:"name of the target; the first coordinator's where empty"`
+	CoordinatorIDs []string `env:"HEADGATE_COORDINATOR_IDS" help:"coordinators whose queues are observed"`
+	CoordinatorURL string   `env:"HEADGATE_COORDINATOR_URL, default=http://127.0.0.1:9400" help:"base address of the coordinator whose provider is throttled"`
+	Provider       string   `env:"HEADGATE_PROVIDER, default=ibkr" help:"provider that is throttled"`
+
+	Enabled bool `env:"HEADGATE_ENABLED, default=true" help:"whether the target is controlled at all"`
+	DryRun  bool `env:"HEADGATE_DRY_RUN, default=false" help:"decide and explain, apply nothing"`
+
+	QueueCapacity float64       `env:"HEADGATE_QUEUE_CAPACITY, default=0" min:"0" max:"1e12" help:"items that may wait at most, for a coordinator that does not export it; 0 is to read the series"`
+	SoftEnter     pressure.Mark `env:"HEADGATE_SOFT_ENTER, default=50%" help:"SOFT above this depth"`
+	SoftExit      pressure.Mark `env:"HEADGATE_SOFT_EXIT, default=40%" help:"OK again at or below this depth"`
+	HardEnter     pressure.Mark `env:"HEADGATE_HARD_ENTER, default=80%" help:"HARD at or above this depth"`
+	HardExit      pressure.Mark `env:"HEADGATE_HARD_EXIT, default=70%" help:"no longer HARD below this depth"`
+	LevelFor      time.Duration `env:"HEADGATE_LEVEL_FOR, default=0s" min:"0s" max:"1h" help:"how long the depth must ask for a worse level before it is believed"`
+	CoolDown      time.Duration `env:"HEADGATE_COOL_DOWN, default=10s" min:"0s" max:"1h" help:"how long a level lasts at least before it falls"`
+
+	Policy string `env:"HEADGATE_POLICY, default=step" oneof:"step" help:"law that makes a scale of the signals"`
+	Scales Scales
+
+	Lease      time.Duration `env:"HEADGATE_LEASE, default=15s" min:"1s" max:"1h" help:"how long an applied scale lasts without renewal; at least two intervals"`
+	StaleAfter time.Duration `env:"HEADGATE_STALE_AFTER, default=30s" min:"1s" max:"1h" help:"age at which a sample is no longer decided on"`
+	FailMode   string        `env:"HEADGATE_FAIL_MODE, default=safe" oneof:"hold open safe closed" help:"scale where the signals are gone: the last one, 1, the SOFT scale, or 0"`
+
+	Series Series
+}
+
+// Feedback holds the settings of a pipeline's own feedback, under the names
+// that the original system gave them.
+type Feedback struct {
+	Enable       bool   `env:"MDP_FB_ENABLE_FEEDBACK, default=true" help:"whether the write queue's level throttles the provider in the process"`
+	ProviderName string `env:"MDP_FB_PROVIDER_NAME, default=ibkr" help:"provider that the feedback throttles"`
+	Policy       string `env:"MDP_FB_POLICY, default=step" oneof:"step linear" help:"law of the in-process feedback"`
+	Scales       Scales
+}
+
+// Scales are those of the step policy, one for each level.
+type Scales struct {
+	OK   float64 `env:"MDP_FB_SCALE_OK, default=1.0" min:"0" max:"1" help:"scale of the step policy at OK"`
+	Soft float64 `env:"MDP_FB_SCALE_SOFT, default=0.5" min:"0" max:"1" help:"scale of the step policy at SOFT, and the one of the fail mode safe"`
+	Hard float64 `env:"MDP_FB_SCALE_HARD, default=0.0" min:"0" max:"1" help:"scale of the step policy at HARD"`
+}
+
+// Pipeline holds the settings of cmd/pipeline beside its job file.
+type Pipeline struct {
+	Log           Log
+	WebConfigFile string `env:"HEADGATE_PIPELINE_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the pipeline's HTTP server"`
+	GrantJournal  string `env:"HEADGATE_PIPELINE_GRANT_JOURNAL" help:"file to which every granted acquire is appended as CSV, for audits; none where empty"`
+
+	Feedback Feedback
+}
+
+// All lists the variables of all binaries, each once, in the order of the
+// binaries and of their settings.
+func All() []Variable {
+	var all []Variable
+	seen := map[string]bool{}
+	for _, of := range []any{Controller{}, Scaler{}, Pipeline{}} {
+		for _, v := range Variables(of) {
+			if !seen[v.Name] {
+				seen[v.Name] = true
+				all = append(all, v)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,249 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/pressure"
+)
+
+// LoadController reads the controller's settings from the environment, given as
+// os.Environ returns it, and its targets: those of the targets file, or else the
+// one target that the environment describes. All that is wrong is reported at
+// once, joined, as Load and Unknown report it; readFile reads the targets file.
+func LoadController(ctx context.Context, environ []string, readFile func(string) ([]byte, error)) (Controller, []Target, error) {
+	var c Controller
+	lookup := Environ(environ)
+	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
+	path, _ := lookup("HEADGATE_TARGETS_FILE")
+	if path == "" {
+		if errs[1] == nil {
+			errs = append(errs, c.Target.validate("HEADGATE_", c.Interval))
+		}
+		return c, []Target{c.Target}, errors.Join(errs...)
+	}
+	data, err := readFile(path)
+	if err != nil {
+		errs = append(errs, invalid.New("HEADGATE_TARGETS_FILE", path, "a file that can be read: "+err.Error()))
+		return c, nil, errors.Join(errs...)
+	}
+	targets, err := Targets(ctx, data, lookup)
+	for _, e := range invalid.All(err) {
+		errs = append(errs, fmt.Errorf("%s: %w", path, e))
+	}
+	if err == nil && errs[1] == nil {
+		for i := range targets {
+			errs = append(errs, targets[i].validate(fmt.Sprintf("%s: targets[%d].", path, i), c.Interval))
+		}
+	}
+	return c, targets, errors.Join(errs...)
+}
+
+// Targets reads a targets file: a YAML mapping with the one key "targets", a
+// list of mappings. The keys of each are the variables of Target in lower case
+// without their prefix (soft_enter for HEADGATE_SOFT_ENTER, scale_soft for
+// MDP_FB_SCALE_SOFT); what a target does not say, the environment does. All
+// that is wrong is reported, joined, each as an *invalid.Value whose field
+// names the line.
+func Targets(ctx context.Context, data []byte, environment Lookup) ([]Target, error) {
+	var file struct {
+		Targets []yaml.Node `yaml:"targets"`
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(string(data)))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&file); err != nil {
+		return nil, invalid.New("targets file", err.Error(), `a YAML mapping with the key "targets", a list`)
+	}
+	if len(file.Targets) == 0 {
+		return nil, invalid.Missing("targets", "a list with at least one target")
+	}
+	var errs []error
+	var targets []Target
+	lineOf := map[string]int{}
+	for i := range file.Targets {
+		target, err := readTarget(ctx, &file.Targets[i], environment)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		line := file.Targets[i].Line
+		if first, twice := lineOf[target.ID()]; twice {
+			errs = append(errs, invalid.New(fmt.Sprintf("line %d: target", line), target.ID(),
+				fmt.Sprintf("a name of its own: line %d has it already", first)))
+		}
+		lineOf[target.ID()] = line
+		targets = append(targets, target)
+	}
+	return targets, errors.Join(errs...)
+}
+
+// targetKeys maps the keys of a target in YAML to their variables.
+func targetKeys() (keys map[string]string, names []string) {
+	keys = map[string]string{}
+	for _, v := range Variables(Target{}) {
+		key := v.Name
+		for _, prefix := range []string{"HEADGATE_", "MDP_FB_"} {
+			key = strings.TrimPrefix(key, prefix)
+		}
+		key = strings.ToLower(key)
+		keys[key] = v.Name
+		names = append(names, key)
+	}
+	return keys, names
+}
+
+func readTarget(ctx context.Context, node *yaml.Node, environment Lookup) (Target, error) {
+	if node.Kind != yaml.MappingNode {
+		return Target{}, invalid.New(fmt.Sprintf("line %d: target", node.Line), node.Value, "a mapping of settings")
+	}
+	keys, names := targetKeys()
+	type place struct {
+		key   string
+		line  int
+		value string
+	}
+	said := map[string]place{} // by variable
+	var errs []error
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		field := fmt.Sprintf("line %d: %s", key.Line, key.Value)
+		name, known := keys[key.Value]
+		text, scalar := scalarText(value)
+		_, twice := said[name]
+		switch {
+		case !known:
+			errs = append(errs, invalid.New(field, text, "one of the keys "+strings.Join(names, ", ")))
+		case !scalar:
+			errs = append(errs, invalid.New(field, "a mapping", "one value, or a list of them"))
+		case twice:
+			errs = append(errs, invalid.New(field, text, "each key once"))
+		default:
+			said[name] = place{key: key.Value, line: key.Line, value: text}
+		}
+	}
+	var target Target
+	err := Load(ctx, &target, func(name string) (string, bool) {
+		if p, found := said[name]; found {
+			return p.value, true
+		}
+		return environment(name)
+	})
+	for _, v := range invalid.All(err) {
+		if p, found := said[v.Field]; found {
+			v.Field = fmt.Sprintf("line %d: %s", p.line, p.key)
+		}
+		errs = append(errs, v)
+	}
+	return target, errors.Join(errs...)
+}
+
+// scalarText is the text of a scalar, or that of a list of scalars joined by
+// commas, as the environment would have it.
+func scalarText(node *yaml.Node) (string, bool) {
+	switch node.Kind {
+	case yaml.ScalarNode:
+		return node.Value, true
+	case yaml.AliasNode:
+		return scalarText(node.Alias)
+	case yaml.SequenceNode:
+		var parts []string
+		for _, item := range node.Content {
+			if item.Kind != yaml.ScalarNode {
+				return "", false
+			}
+			parts = append(parts, item.Value)
+		}
+		return strings.Join(parts, ","), true
+	}
+	return "", false
+}
+
+// ID is the target's name, or that of its first coordinator.
+func (t Target) ID() string {
+	if t.Name != "" || len(t.CoordinatorIDs) == 0 {
+		return t.Name
+	}
+	return t.CoordinatorIDs[0]
+}
+
+// Thresholds are the target's marks in items for a queue of that capacity,
+// which is not looked at where all of them are in items.
+func (t Target) Thresholds(capacity float64) pressure.Thresholds {
+	return pressure.Thresholds{
+		SoftEnter: t.SoftEnter.Items(capacity), SoftExit: t.SoftExit.Items(capacity),
+		HardEnter: t.HardEnter.Items(capacity), HardExit: t.HardExit.Items(capacity),
+		For: t.LevelFor, CoolDown: t.CoolDown,
+	}
+}
+
+// NeedsCapacity reports whether any of the target's marks is a share of the
+// capacity.
+func (t Target) NeedsCapacity() bool {
+	return t.SoftEnter.Percent || t.SoftExit.Percent || t.HardEnter.Percent || t.HardExit.Percent
+}
+
+// validate reports what the fields say against each other, joined; prefix
+// stands before each field's name.
+func (t Target) validate(prefix string, interval time.Duration) error {
+	var errs []error
+	report := func(key string, got any, want string) {
+		if strings.HasPrefix(prefix, "HEADGATE_") {
+			key = strings.ToUpper(key)
+		}
+		errs = append(errs, invalid.New(prefix+key, got, want))
+	}
+	if len(t.CoordinatorIDs) == 0 {
+		report("coordinator_ids", "", "the name of at least one coordinator")
+	}
+	if t.Lease < 2*interval {
+		report("lease", t.Lease, fmt.Sprintf("at least two intervals, which are %v", 2*interval))
+	}
+	capacityKnown := t.QueueCapacity > 0 || t.Series.Capacity != None
+	if t.NeedsCapacity() && !capacityKnown {
+		report("series_capacity", t.Series.Capacity,
+			"the name of the capacity's series, or queue_capacity, or all marks in items: a mark in percent needs the capacity")
+	}
+	// Marks in different units can be compared only where the capacity is
+	// given here; where it is a series, the controller compares them later.
+	capacity := t.QueueCapacity
+	if capacity == 0 {
+		capacity = math.NaN()
+	}
+	ordered := func(lowKey string, low pressure.Mark, highKey string, high pressure.Mark) {
+		a, b := low.Items(capacity), high.Items(capacity)
+		if low.Percent == high.Percent {
+			a, b = low.Value, high.Value
+		}
+		if a > b {
+			report(lowKey, low, fmt.Sprintf("at most %s, which is %v", highKey, high))
+		}
+	}
+	ordered("soft_enter", t.SoftEnter, "hard_enter", t.HardEnter)
+	ordered("soft_exit", t.SoftExit, "soft_enter", t.SoftEnter)
+	ordered("hard_exit", t.HardExit, "hard_enter", t.HardEnter)
+	ordered("soft_exit", t.SoftExit, "hard_exit", t.HardExit)
+	errs = append(errs, t.Scales.validate())
+	return errors.Join(errs...)
+}
+
+// None, as the name of a series, says that there is no such series.
+const None = "none"
+
+// validate reports scales that rise with the pressure.
+func (s Scales) validate() error {
+	var errs []error
+	if s.Soft > s.OK {
+		errs = append(errs, invalid.New("MDP_FB_SCALE_SOFT", s.Soft, fmt.Sprintf("at most MDP_FB_SCALE_OK, which is %v", s.OK)))
+	}
+	if s.Hard > s.Soft {
+		errs = append(errs, invalid.New("MDP_FB_SCALE_HARD", s.Hard, fmt.Sprintf("at most MDP_FB_SCALE_SOFT, which is %v", s.Soft)))
+	}
+	return errors.Join(errs...)
+}
