@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func Load(ctx context.Context, dst any, lookup Lookup) error {
 // Variable describes one setting.
 type Variable struct {
 	Name    string // of the environment variable
-	Type    string // in words, such as "duration" or "step or linear"
+	Type    string // in words, such as "whole number" or "debug, info or warn"
 	Default string // as it would be written; empty where there is none
 	Range   string // in words; empty where anything of the type is right
 	Help    string // what it means
@@ -143,8 +144,8 @@ func (l leaf) parse(ctx context.Context, source map[string]string) (reflect.Valu
 }
 
 func (l leaf) inRange(ctx context.Context, value reflect.Value) bool {
-	if words := l.field.Tag.Get("oneof"); words != "" {
-		return oneOf(value.String(), words)
+	if list := l.field.Tag.Get("oneof"); list != "" {
+		return slices.Contains(strings.Fields(list), value.String())
 	}
 	if value.Kind() == reflect.Float64 && value.Float()-value.Float() != 0 {
 		return false // NaN and the infinities are nobody's setting
@@ -164,15 +165,6 @@ func (l leaf) inRange(ctx context.Context, value reflect.Value) bool {
 		return false
 	}
 	return true
-}
-
-func oneOf(value, words string) bool {
-	for word := range strings.FieldsSeq(words) {
-		if value == word {
-			return true
-		}
-	}
-	return false
 }
 
 func less(a, b reflect.Value) bool {
@@ -207,7 +199,10 @@ func (l leaf) variable() Variable {
 
 func (l leaf) want() string {
 	v := l.variable()
-	want := article(v.Type)
+	want := v.Type
+	if l.field.Tag.Get("oneof") == "" {
+		want = article(want)
+	}
 	if v.Range != "" {
 		want += " (" + v.Range + ")"
 	}
@@ -216,41 +211,53 @@ func (l leaf) want() string {
 
 func article(kind string) string {
 	switch {
-	case strings.Contains(kind, " or "), strings.HasPrefix(kind, "items"), strings.HasPrefix(kind, "names"):
+	case kind == kindBool, kind == kindMark, kind == kindNames:
 		return kind
 	default:
 		return "a " + kind
 	}
 }
 
+const (
+	kindBool  = "true or false"
+	kindMark  = "items such as 8000, or a share such as 80%"
+	kindNames = "names, separated by commas"
+)
+
 // kind names the leaf's type in words that a reader of --help knows.
 func (l leaf) kind() string {
-	if words := strings.Fields(l.field.Tag.Get("oneof")); len(words) > 0 {
-		last := len(words) - 1
-		if last == 0 {
-			return words[0]
-		}
-		return strings.Join(words[:last], ", ") + " or " + words[last]
+	if list := l.field.Tag.Get("oneof"); list != "" {
+		return words(list)
 	}
 	switch l.value.Interface().(type) {
 	case time.Duration:
 		return "duration such as 1m30s"
 	case pressure.Mark:
-		return "items such as 8000, or a share such as 80%"
+		return kindMark
 	case encoding.TextMarshaler:
 		return "word"
 	}
 	switch l.value.Kind() {
 	case reflect.Bool:
-		return "true or false"
+		return kindBool
 	case reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint64:
 		return "whole number"
 	case reflect.Float64:
 		return "number"
 	case reflect.Slice:
-		return "names, separated by commas"
+		return kindNames
 	}
 	return "text"
+}
+
+// words joins a list that is separated by spaces: "a, b or c".
+func words(list string) string {
+	all := strings.Fields(list)
+	last := len(all) - 1
+	if last < 1 {
+		return list
+	}
+	return strings.Join(all[:last], ", ") + " or " + all[last]
 }
 
 // Unknown reports each variable of the pairs (as os.Environ returns them) that

@@ -25,7 +25,7 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 	path, _ := lookup("HEADGATE_TARGETS_FILE")
 	if path == "" {
 		if errs[1] == nil {
-			errs = append(errs, c.Target.validate("HEADGATE_", c.Interval))
+			errs = append(errs, c.Target.validate(environmentPrefix, c.Interval))
 		}
 		return c, []Target{c.Target}, errors.Join(errs...)
 	}
@@ -35,13 +35,13 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 		return c, nil, errors.Join(errs...)
 	}
 	targets, err := Targets(ctx, data, lookup)
-	for _, e := range invalid.All(err) {
-		errs = append(errs, fmt.Errorf("%s: %w", path, e))
-	}
 	if err == nil && errs[1] == nil {
 		for i := range targets {
-			errs = append(errs, targets[i].validate(fmt.Sprintf("%s: targets[%d].", path, i), c.Interval))
+			err = errors.Join(err, targets[i].validate(fmt.Sprintf("targets[%d].", i), c.Interval))
 		}
+	}
+	for _, e := range invalid.All(err) {
+		errs = append(errs, fmt.Errorf("%s: %w", path, e))
 	}
 	return c, targets, errors.Join(errs...)
 }
@@ -189,15 +189,21 @@ func (t Target) NeedsCapacity() bool {
 	return t.SoftEnter.Percent || t.SoftExit.Percent || t.HardEnter.Percent || t.HardExit.Percent
 }
 
-// validate reports what the fields say against each other, joined; prefix
-// stands before each field's name.
+// environmentPrefix stands before the variables of a target that comes from
+// the environment alone.
+const environmentPrefix = "HEADGATE_"
+
+// validate reports what the fields say against each other, joined. Prefix
+// stands before each field's name, which is a variable's where it is
+// environmentPrefix and a key's elsewhere.
 func (t Target) validate(prefix string, interval time.Duration) error {
 	var errs []error
+	field := func(key string) string { return prefix + key }
+	if prefix == environmentPrefix {
+		field = func(key string) string { return prefix + strings.ToUpper(key) }
+	}
 	report := func(key string, got any, want string) {
-		if strings.HasPrefix(prefix, "HEADGATE_") {
-			key = strings.ToUpper(key)
-		}
-		errs = append(errs, invalid.New(prefix+key, got, want))
+		errs = append(errs, invalid.New(field(key), got, want))
 	}
 	if len(t.CoordinatorIDs) == 0 {
 		report("coordinator_ids", "", "the name of at least one coordinator")
@@ -208,7 +214,7 @@ func (t Target) validate(prefix string, interval time.Duration) error {
 	capacityKnown := t.QueueCapacity > 0 || t.Series.Capacity != None
 	if t.NeedsCapacity() && !capacityKnown {
 		report("series_capacity", t.Series.Capacity,
-			"the name of the capacity's series, or queue_capacity, or all marks in items: a mark in percent needs the capacity")
+			"the name of the capacity's series, or "+field("queue_capacity")+", or all marks in items: a mark in percent needs the capacity")
 	}
 	// Marks in different units can be compared only where the capacity is
 	// given here; where it is a series, the controller compares them later.
@@ -222,7 +228,7 @@ func (t Target) validate(prefix string, interval time.Duration) error {
 			a, b = low.Value, high.Value
 		}
 		if a > b {
-			report(lowKey, low, fmt.Sprintf("at most %s, which is %v", highKey, high))
+			report(lowKey, low, fmt.Sprintf("at most %s, which is %v", field(highKey), high))
 		}
 	}
 	ordered("soft_enter", t.SoftEnter, "hard_enter", t.HardEnter)
