@@ -1,0 +1,80 @@
+# Headgate. "make" alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION_PACKAGE := github.com/prometheus/common/version
+LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
+BINARIES := controller external-scaler pipeline
+# Every module of the repository whose tests need no cluster.
+MODULES := . demo
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: $(BINARIES:%=bin/%) ## build the binaries into bin/
+
+.PHONY: FORCE
+bin/%: FORCE
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+bin/demo: FORCE
+	@CGO_ENABLED=0 $(GO) build -C demo -trimpath -ldflags '$(LDFLAGS)' -o ../$@ .
+
+.PHONY: demo
+demo: ## watch the whole loop in this terminal, until Ctrl-C
+	@tools/progress "building the binaries" $(MAKE) build bin/demo
+	@bin/demo --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') $(if $(POLICY),--policy '$(POLICY)')
+
+.PHONY: smoke
+smoke: ## run the loop unattended and judge it: make smoke [TRACE=file.csv] [SECONDS=n] [POLICY=name]
+	@tools/progress "building the binaries" $(MAKE) build bin/demo
+	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(POLICY),--policy '$(POLICY)')
+
+.PHONY: test
+test: lint ## run all tests under the race detector, with a real Prometheus and PostgreSQL
+	@tools/setup compiler
+	@tools/setup postgresql
+	@prometheus=$$(tools/setup prometheus); \
+	for module in $(MODULES); do \
+		echo "== go test -race ($$module)"; \
+		HEADGATE_TEST_PROMETHEUS=$$prometheus $(GO) test -C $$module -race ./...; \
+	done
+
+.PHONY: lint
+lint: ## check formatting, vet, staticcheck, and that go.mod is tidy
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
+	@mkdir -p bin && CGO_ENABLED=0 $(GO) build -C tools/lint -o ../../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@for module in $(MODULES); do \
+		echo "== vet, staticcheck, tidy ($$module)"; \
+		(cd $$module && $(GO) vet ./... && $(CURDIR)/bin/staticcheck ./... && $(GO) mod tidy -diff); \
+	done
+
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME (default 20s)
+	@for package in $$(git grep -l '^func Fuzz' -- '*_test.go' ':!e2e' | xargs -n1 dirname | sort -u); do \
+		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),20s) ./$$package; \
+		done; \
+	done
+
+.PHONY: sizes
+sizes: build ## tell what is compiled in: packages, go.sum lines, bytes of each binary
+	@for binary in $(BINARIES); do \
+		printf '%-16s %4d packages  %9d bytes\n' $$binary "$$($(GO) list -deps ./cmd/$$binary | wc -l)" "$$(stat -c %s bin/$$binary)"; \
+	done
+	@printf 'go.sum           %4d lines\n' "$$(wc -l < go.sum)"
+
+.PHONY: docs
+docs: ## write the generated parts of the docs anew
+	@$(GO) generate ./...
+
+.PHONY: clean
+clean: ## remove what was built here; caches stay
+	@rm -rf bin
