@@ -1,0 +1,402 @@
+// Package writequeue is Headgate's write coordinator: a bounded queue between
+// many producers and one store.
+//
+// Producers Put items; workers take them out in batches and write them to a
+// Sink, with retries, a circuit breaker and dead letters for what cannot be
+// written. The depth of the queue is held against marks, and each crossing is
+// published as a pressure.Event, which is what slows the producers down.
+//
+// Nothing is lost without being counted. At every moment
+//
+//	accepted = written + waiting + dropped + dead-lettered
+//
+// where items in a worker's hands count as waiting.
+package writequeue
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/pressure"
+)
+
+// Why accepted items were dropped.
+const (
+	DroppedOverflow    = "overflow"             // to make room for newer ones
+	DroppedDeadLetters = "dead_letters_failing" // on stop, when the dead letters could not be kept either
+)
+
+// Why offered items were refused.
+const (
+	RefusedFull      = "full"      // no room, and the setting is to refuse
+	RefusedClosed    = "closed"    // the queue is stopping
+	RefusedCancelled = "cancelled" // the producer gave up waiting
+)
+
+// Why events are published.
+const (
+	ReasonHighWatermark = "high_watermark" // the level rose
+	ReasonLowWatermark  = "low_watermark"  // the level fell
+	ReasonStoreReady    = "store_ready"    // the store took its first write
+)
+
+// eventSource is what the queue calls itself in events.
+const eventSource = "write_queue"
+
+// Queue is a bounded queue with the workers that empty it into a sink. Its
+// methods may be called by several goroutines at once. It is a
+// prometheus.Collector for its own series.
+//
+// One mutex guards the queue and its counters. It is taken once for a Put that
+// finds room and twice for a batch that is written at once, whatever their
+// sizes, and nothing that may wait is called under it.
+type Queue struct {
+	cfg       Config
+	batchSize int // of cfg, no larger than the capacity
+	sink      Sink
+	dead      DeadLetters
+	publish   func(pressure.Event)
+	log       *slog.Logger
+	breaker   circuitbreaker.CircuitBreaker[any]
+	series    *series
+	started   time.Time // what the ring's times count from
+
+	// breakerChanged is closed and replaced at each change of the breaker's
+	// state.
+	breakerMu      sync.Mutex
+	breakerChanged chan struct{}
+
+	failing atomic.Bool // the last write failed in a way that may pass
+
+	mu       sync.Mutex
+	ring     ring       // items that no worker has taken
+	inFlight int        // items in the workers' hands
+	blocked  *list.List // of *waiter: the producers that wait for room, oldest first
+	idle     []*worker  // workers that wait for items, the latest last
+	watching int        // of the idle ones: those that wait for a batch's time too
+	called   int        // workers that were called and have not looked yet
+	running  bool       // Run was called
+	closed   bool       // no more intake; workers take what is left and end
+	stopped  bool       // Run has ended
+	count    counters
+	unburied int //  batches whose dead letters could not be kept, tried again now
+	tracker  *pressure.Tracker
+
+	// Events wait here, in order, for the one goroutine that publishes.
+	events      []pressure.Event
+	publishing  bool
+	announced   bool      // an event was made at all
+	lastEventAt time.Time // events never run backwards
+}
+
+// counters are the numbers that Stats and the series show. They only rise.
+type counters struct {
+	accepted, written, deadLettered uint64
+	droppedOverflow                 uint64
+	droppedDeadLetters              uint64
+	refusedFull, refusedClosed      uint64
+	refusedCancelled                uint64
+	retries, deadLetterFailures     uint64
+	breakerOpened                   uint64
+	events                          [pressure.Hard + 1]uint64
+	maxDepth                        int
+}
+
+// waiter is a producer that waits for room. Whoever makes room moves its items
+// into the ring for it.
+type waiter struct {
+	items    []Item        // not yet accepted
+	accepted int           // of its items
+	err      error         // why it was woken before all were accepted
+	done     chan struct{} // closed when it needs to wait no longer
+}
+
+// New returns a queue that nobody empties until Run is called. Events are
+// handed to publish one at a time, in order, outside of any lock; it may be
+// nil. The error joins an *invalid.Value for each wrong setting.
+func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), log *slog.Logger) (*Queue, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("write queue: %w", err)
+	}
+	if sink == nil || dead == nil {
+		return nil, fmt.Errorf("write queue: %w", invalid.Missing("sink and dead letters", "both"))
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{
+		cfg:            cfg,
+		batchSize:      min(cfg.BatchSize, cfg.Capacity),
+		sink:           sink,
+		dead:           dead,
+		publish:        publish,
+		log:            log.With("coordinator_id", cfg.CoordinatorID),
+		series:         newSeries(cfg.CoordinatorID),
+		started:        time.Now(),
+		breakerChanged: make(chan struct{}),
+		ring:           ring{limit: cfg.Capacity},
+		blocked:        list.New(),
+		tracker:        pressure.NewTracker(cfg.Marks.thresholds(cfg.Capacity)),
+	}
+	q.breaker = q.newBreaker()
+	return q, nil
+}
+
+// Put offers items and returns how many of them were accepted; these are always
+// the first ones. The items are copied, their payloads are not.
+//
+// When there is no room for all of them, the Overflow setting decides:
+//
+//   - Block: Put waits, after those that wait already, and its items go in as
+//     room comes. It returns early with ctx's error or with ErrClosed.
+//   - Refuse: as many as fit are accepted, and the error is ErrFull.
+//   - DropOldest: all are accepted, and the oldest ones that no worker has
+//     taken yet are dropped; those may be the first of items themselves.
+//
+// So more items than the capacity may be given at once in each of the cases.
+// ctx is looked at only while Put waits. After Run's context has ended the error
+// is ErrClosed. If any item has no key, nothing is accepted and the error is
+// ErrNoKey.
+func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error) {
+	for i := range items {
+		if items[i].Key == "" {
+			return 0, fmt.Errorf("put item %d of %d: %w", i+1, len(items), ErrNoKey)
+		}
+	}
+	now := time.Now()
+	q.mu.Lock()
+	if q.closed {
+		q.count.refusedClosed += uint64(len(items))
+		q.mu.Unlock()
+		return 0, ErrClosed
+	}
+	if q.cfg.Overflow == DropOldest {
+		q.admitDropping(items, now)
+		q.judge(now)
+		q.unlockAndPublish()
+		return len(items), nil
+	}
+	if q.blocked.Len() == 0 {
+		accepted = min(len(items), q.room())
+		q.admit(items[:accepted], now)
+		q.judge(now)
+	}
+	rest := items[accepted:]
+	if len(rest) == 0 {
+		q.unlockAndPublish()
+		return accepted, nil
+	}
+	if q.cfg.Overflow == Refuse {
+		q.count.refusedFull += uint64(len(rest))
+		q.unlockAndPublish()
+		return accepted, ErrFull
+	}
+	// Cloned so that items does not escape, which would cost an allocation
+	// even where nobody waits.
+	w := &waiter{items: slices.Clone(rest), done: make(chan struct{})}
+	place := q.blocked.PushBack(w)
+	q.unlockAndPublish()
+
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		q.mu.Lock()
+		if len(w.items) > 0 && w.err == nil {
+			q.blocked.Remove(place)
+			q.count.refusedCancelled += uint64(len(w.items))
+			w.err = ctx.Err()
+		}
+		q.mu.Unlock()
+	}
+	return accepted + w.accepted, w.err
+}
+
+// depth is how many items wait. q.mu is held, as in all that follows up to
+// unlockAndPublish.
+func (q *Queue) depth() int { return q.ring.n + q.inFlight }
+
+// room is how many more items may wait.
+func (q *Queue) room() int { return q.cfg.Capacity - q.depth() }
+
+// admit accepts items for which there is room. The caller judges the depth
+// when it has done all that it does at once.
+func (q *Queue) admit(items []Item, now time.Time) {
+	if len(items) == 0 {
+		return
+	}
+	q.ring.push(items, now.Sub(q.started))
+	q.count.accepted += uint64(len(items))
+	q.count.maxDepth = max(q.count.maxDepth, q.depth())
+	q.callWorkers()
+}
+
+// admitDropping accepts all items, and drops the oldest ones that no worker
+// has taken where there is no room for all.
+func (q *Queue) admitDropping(items []Item, now time.Time) {
+	over := len(items) - q.room()
+	if over > 0 {
+		old := min(over, q.ring.n)
+		q.ring.drop(old)
+		q.count.droppedOverflow += uint64(over)
+		q.count.accepted += uint64(over - old)
+		items = items[over-old:]
+	}
+	q.admit(items, now)
+}
+
+// settle takes n items out of the workers' hands and lets those in that wait
+// for their room. The caller has counted where the items went.
+func (q *Queue) settle(n int, now time.Time) {
+	q.inFlight -= n
+	for place := q.blocked.Front(); place != nil && q.room() > 0; place = q.blocked.Front() {
+		w := place.Value.(*waiter)
+		k := min(len(w.items), q.room())
+		q.admit(w.items[:k], now)
+		w.items, w.accepted = w.items[k:], w.accepted+k
+		if len(w.items) > 0 {
+			break
+		}
+		q.blocked.Remove(place)
+		close(w.done)
+	}
+	q.judge(now)
+}
+
+// close ends the intake: producers that wait are sent home, and the workers are
+// called to take what is left.
+func (q *Queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for place := q.blocked.Front(); place != nil; place = q.blocked.Front() {
+		w := q.blocked.Remove(place).(*waiter)
+		q.count.refusedClosed += uint64(len(w.items))
+		w.err = ErrClosed
+		close(w.done)
+	}
+	for len(q.idle) > 0 {
+		q.callWorker()
+	}
+}
+
+// judge holds the depth against the marks and notes an event when it crossed
+// one.
+func (q *Queue) judge(now time.Time) {
+	before, _ := q.tracker.Level()
+	level, changed := q.tracker.Observe(now, float64(q.depth()), pressure.OK)
+	if !changed {
+		return
+	}
+	reason := ReasonHighWatermark
+	if level < before {
+		reason = ReasonLowWatermark
+	}
+	q.note(level, reason, now)
+}
+
+// note puts an event in the row of those to be published.
+func (q *Queue) note(level pressure.Level, reason string, now time.Time) {
+	if now.Before(q.lastEventAt) {
+		now = q.lastEventAt
+	}
+	q.lastEventAt, q.announced = now, true
+	if q.publish == nil {
+		return
+	}
+	q.events = append(q.events, pressure.Event{
+		CoordinatorID: q.cfg.CoordinatorID,
+		QueueSize:     q.depth(),
+		Capacity:      q.cfg.Capacity,
+		Level:         level,
+		Reason:        reason,
+		Utilization:   float64(q.depth()) / float64(q.cfg.Capacity),
+		Source:        eventSource,
+		Time:          now,
+	})
+	q.count.events[level]++
+}
+
+// unlockAndPublish gives q.mu back and hands the noted events on, unless
+// another goroutine is at it; then that one takes these along.
+func (q *Queue) unlockAndPublish() {
+	if q.publishing || len(q.events) == 0 {
+		q.mu.Unlock()
+		return
+	}
+	q.publishing = true
+	for len(q.events) > 0 {
+		events := q.events
+		q.events = nil
+		q.mu.Unlock()
+		for _, e := range events {
+			q.tell(e)
+		}
+		q.mu.Lock()
+	}
+	q.publishing = false
+	q.mu.Unlock()
+}
+
+// tell publishes one event. A panic of the subscriber is logged and ends there:
+// it is not the producer's fault on whose Put the event was made.
+func (q *Queue) tell(e pressure.Event) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			q.log.Error("subscriber to feedback events panicked", "level", e.Level.String(), "panic", fault)
+		}
+	}()
+	q.publish(e)
+}
+
+// Stats is one consistent cut through a queue's counters, in items where
+// nothing else is said. Accepted = Written + Waiting + Dropped + DeadLettered
+// holds in each of them.
+type Stats struct {
+	CoordinatorID string         `json:"coordinator_id"`
+	Accepted      uint64         `json:"accepted"`
+	Written       uint64         `json:"written"`
+	Waiting       uint64         `json:"waiting"` // with those in the workers' hands
+	Dropped       uint64         `json:"dropped"` // for whatever reason
+	DeadLettered  uint64         `json:"dead_lettered"`
+	Refused       uint64         `json:"refused"`   // offered and not accepted
+	InFlight      uint64         `json:"in_flight"` // in the workers' hands, a part of Waiting
+	MaxDepth      uint64         `json:"max_depth"` // the most that waited at once
+	Capacity      uint64         `json:"capacity"`
+	BlockedPuts   int            `json:"blocked_puts"` // producers that wait for room
+	Level         pressure.Level `json:"level"`
+}
+
+// Stats returns the counters as they are now.
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stats()
+}
+
+func (q *Queue) stats() Stats {
+	level, _ := q.tracker.Level()
+	c := &q.count
+	return Stats{
+		CoordinatorID: q.cfg.CoordinatorID,
+		Accepted:      c.accepted,
+		Written:       c.written,
+		Waiting:       uint64(q.depth()),
+		Dropped:       c.droppedOverflow + c.droppedDeadLetters,
+		DeadLettered:  c.deadLettered,
+		Refused:       c.refusedFull + c.refusedClosed + c.refusedCancelled,
+		InFlight:      uint64(q.inFlight),
+		MaxDepth:      uint64(c.maxDepth),
+		Capacity:      uint64(q.cfg.Capacity),
+		BlockedPuts:   q.blocked.Len(),
+		Level:         level,
+	}
+}
