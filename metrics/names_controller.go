@@ -1,6 +1,54 @@
 package metrics
 
+// Series of the controller.
+const (
+	ControllerTargets       = "headgate_controller_targets"
+	ControllerLevel         = "headgate_controller_level"
+	ControllerSignalAge     = "headgate_controller_signal_age_seconds"
+	ControllerScaleWanted   = "headgate_controller_scale_wanted"
+	ControllerScaleInForce  = "headgate_controller_scale_in_force"
+	ControllerStandby       = "headgate_controller_standby"
+	ControllerDecisions     = "headgate_controller_decisions_total"
+	ControllerApplyErrors   = "headgate_controller_apply_errors_total"
+	ControllerQueries       = "headgate_controller_queries_total"
+	ControllerQueryErrors   = "headgate_controller_query_errors_total"
+	ControllerQueryWarnings = "headgate_controller_query_warnings_total"
+	ControllerTickDuration  = "headgate_controller_tick_duration_seconds"
+	ControllerBuildInfo     = "headgate_controller_build_info"
+)
+
 // controllerSeries are what the controller says about itself.
 func controllerSeries() []Series {
-	return nil
+	target := []string{LabelTarget}
+	line := []string{LabelTarget, LabelProvider}
+	return []Series{
+		{Name: ControllerTargets, Kind: Gauge, Labels: []string{LabelState},
+			Help: "Targets by state: controlled, dry_run or disabled."},
+		{Name: ControllerLevel, Kind: Gauge, Labels: target,
+			Help: "Level of the target: 0 is OK, 1 is SOFT, 2 is HARD; the last one known where its signals are gone."},
+		{Name: ControllerSignalAge, Kind: Gauge, Labels: target,
+			Help: "Age of the oldest depth that the last decision was made of."},
+		{Name: ControllerScaleWanted, Kind: Gauge, Labels: line,
+			Help: "Scale that the last decision wants, from 0 to 1."},
+		{Name: ControllerScaleInForce, Kind: Gauge, Labels: line,
+			Help: "Scale that the coordinator last answered to be in force, from 0 to 1."},
+		{Name: ControllerStandby, Kind: Gauge, Labels: line,
+			Help: "1 while another controller holds the provider's lease, else 0."},
+		{Name: ControllerDecisions, Kind: Counter, Labels: []string{LabelTarget, LabelReason},
+			Help: "Decisions made, by reason."},
+		{Name: ControllerApplyErrors, Kind: Counter, Labels: []string{LabelTarget, LabelProvider, LabelReason},
+			Help: "Scales that could not be applied, by reason."},
+		{Name: ControllerQueries, Kind: Counter,
+			Help: "Queries sent to Prometheus."},
+		{Name: ControllerQueryErrors, Kind: Counter,
+			Help: "Queries to Prometheus that gave no snapshot."},
+		{Name: ControllerQueryWarnings, Kind: Counter,
+			Help: "Warnings that came with the answers of Prometheus."},
+		{Name: ControllerTickDuration, Kind: Histogram,
+			Help:    "Time from the start of a tick until the last scale of it was applied and read back.",
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}},
+		{Name: ControllerBuildInfo, Kind: Gauge,
+			Labels: []string{"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
+			Help:   "1, with the version that the controller was built from as labels."},
+	}
 }

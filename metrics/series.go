@@ -31,13 +31,13 @@ type Names struct {
 // DefaultNames are the names that Headgate's own coordinators export.
 func DefaultNames() Names {
 	return Names{
-		Depth:            "coordinator_queue_depth",
-		Capacity:         "coordinator_queue_capacity",
-		Soft:             "coordinator_backpressure_soft",
-		Hard:             "coordinator_backpressure_hard",
-		Accepted:         "coordinator_items_accepted_total",
-		Written:          "coordinator_items_written_total",
-		Dropped:          "coordinator_items_dropped_total",
+		Depth:            QueueDepth,
+		Capacity:         QueueCapacity,
+		Soft:             BackpressureSoft,
+		Hard:             BackpressureHard,
+		Accepted:         ItemsAccepted,
+		Written:          ItemsWritten,
+		Dropped:          ItemsDropped,
 		CoordinatorLabel: LabelCoordinatorID,
 	}
 }

@@ -122,6 +122,11 @@ type Tracker struct {
 // NewTracker returns a tracker at OK. The thresholds must be valid.
 func NewTracker(t Thresholds) *Tracker { return &Tracker{thresholds: t} }
 
+// SetThresholds replaces the thresholds, as when the capacity that they are a
+// share of has changed. The level and its times stay; the next Observe judges
+// by the new ones. The thresholds must be valid.
+func (t *Tracker) SetThresholds(thresholds Thresholds) { t.thresholds = thresholds }
+
 // Level is the level now, and since when.
 func (t *Tracker) Level() (Level, time.Time) { return t.level, t.since }
 
