@@ -55,7 +55,7 @@ func Load(ctx context.Context, dst any, lookup Lookup) error {
 	filled := reflect.New(target.Type()).Elem()
 	filled.Set(target)
 	var errs []error
-	for _, leaf := range leaves(filled) {
+	for _, leaf := range leaves(filled, 0) {
 		if err := leaf.load(ctx, lookup); err != nil {
 			errs = append(errs, err)
 		}
@@ -79,11 +79,21 @@ type Variable struct {
 // Variables lists the settings of the struct that s is, or points to, in the
 // order in which they stand.
 func Variables(s any) []Variable {
-	v := reflect.Indirect(reflect.ValueOf(s))
-	copied := reflect.New(v.Type()).Elem()
+	return describe(s, func(leaf) bool { return true })
+}
+
+// ownVariables is Variables without those of the structs within s.
+func ownVariables(s any) []Variable {
+	return describe(s, func(l leaf) bool { return l.depth == 0 })
+}
+
+func describe(s any, wanted func(leaf) bool) []Variable {
+	zero := reflect.New(reflect.Indirect(reflect.ValueOf(s)).Type()).Elem()
 	var all []Variable
-	for _, leaf := range leaves(copied) {
-		all = append(all, leaf.variable())
+	for _, l := range leaves(zero, 0) {
+		if wanted(l) {
+			all = append(all, l.variable())
+		}
 	}
 	return all
 }
@@ -94,23 +104,24 @@ type leaf struct {
 	field reflect.StructField
 	name  string // of the variable
 	def   string
+	depth int // how many structs deep it stands; 0 is the outermost
 }
 
 // leaves walks a struct down to its fields with an env tag.
-func leaves(v reflect.Value) []leaf {
+func leaves(v reflect.Value, depth int) []leaf {
 	var all []leaf
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		tag, tagged := field.Tag.Lookup("env")
 		if !tagged {
 			if field.Type.Kind() == reflect.Struct {
-				all = append(all, leaves(v.Field(i))...)
+				all = append(all, leaves(v.Field(i), depth+1)...)
 			}
 			continue
 		}
 		name, _, _ := strings.Cut(tag, ",")
 		_, def, _ := strings.Cut(tag, "default=")
-		all = append(all, leaf{value: v.Field(i), field: field, name: strings.TrimSpace(name), def: def})
+		all = append(all, leaf{value: v.Field(i), field: field, name: strings.TrimSpace(name), def: def, depth: depth})
 	}
 	return all
 }

@@ -104,7 +104,7 @@ type Target struct {
 type Feedback struct {
 	Enable       bool   `env:"MDP_FB_ENABLE_FEEDBACK, default=true" help:"whether the write queue's level throttles the provider in the process"`
 	ProviderName string `env:"MDP_FB_PROVIDER_NAME, default=ibkr" help:"provider that the feedback throttles"`
-	Policy       string `env:"MDP_FB_POLICY, default=step" oneof:"step linear" help:"law of the in-process feedback"`
+	Policy       string `env:"MDP_FB_POLICY, default=step" help:"law of the in-process feedback: step, linear, or one that the program registers"`
 	Scales       Scales
 }
 
@@ -124,18 +124,33 @@ type Pipeline struct {
 	Feedback Feedback
 }
 
-// All lists the variables of all binaries, each once, in the order of the
-// binaries and of their settings.
+// Section is a group of settings under one title, as the docs show them.
+type Section struct {
+	Title     string
+	Variables []Variable
+}
+
+// Sections lists the variables of all binaries, each once: the structs above,
+// each without those that it holds.
+func Sections() []Section {
+	return []Section{
+		{"All binaries", ownVariables(Log{})},
+		{"Controller and scaler: Prometheus", ownVariables(Prometheus{})},
+		{"Controller and scaler: names of the series", ownVariables(Series{})},
+		{"Controller", ownVariables(Controller{})},
+		{"Controller: each target", ownVariables(Target{})},
+		{"Controller and pipeline: the step policy", ownVariables(Scales{})},
+		{"External scaler", ownVariables(Scaler{})},
+		{"Pipeline", ownVariables(Pipeline{})},
+		{"Pipeline: feedback", ownVariables(Feedback{})},
+	}
+}
+
+// All lists the variables of all binaries, each once, as Sections orders them.
 func All() []Variable {
 	var all []Variable
-	seen := map[string]bool{}
-	for _, of := range []any{Controller{}, Scaler{}, Pipeline{}} {
-		for _, v := range Variables(of) {
-			if !seen[v.Name] {
-				seen[v.Name] = true
-				all = append(all, v)
-			}
-		}
+	for _, section := range Sections() {
+		all = append(all, section.Variables...)
 	}
 	return all
 }
