@@ -1,0 +1,444 @@
+// Package controller closes the slow loop. At every tick it reads one snapshot
+// of all coordinators from Prometheus, turns each target's signals into a
+// level, the level into a scale by the provider's law, limits it by the guard,
+// puts it on the provider under a lease, reads back what is in force, and
+// keeps a record that explains the decision.
+//
+// When signals are gone the last scale is renewed until they are older than
+// the target's stale limit, and the target's fail mode holds from then on.
+// Missing is never OK and never 0.
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/metrics"
+)
+
+// Reader reads one snapshot of every coordinator. It is called by one
+// goroutine at a time.
+type Reader interface {
+	Read(context.Context) (metrics.Snapshot, error)
+}
+
+// Config says how the loop runs, whatever its targets.
+type Config struct {
+	Interval     time.Duration // from one tick to the next, > 0
+	QueryTimeout time.Duration // that a read of the signals may take, > 0; longer than Interval is fine
+	ApplyTimeout time.Duration // that a coordinator may take to answer, > 0; half an Interval at most counts
+	Holder       string        // under which the leases are held; unique among the controllers
+	Decisions    int           // kept for each target, > 0
+}
+
+func (c Config) validate() error {
+	var errs []error
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{{"interval", c.Interval}, {"query_timeout", c.QueryTimeout}, {"apply_timeout", c.ApplyTimeout}} {
+		if d.value <= 0 {
+			errs = append(errs, invalid.New(d.field, d.value, "a duration > 0"))
+		}
+	}
+	if c.Holder == "" {
+		errs = append(errs, invalid.Missing("holder", "a name"))
+	}
+	if c.Decisions <= 0 {
+		errs = append(errs, invalid.New("decisions", c.Decisions, "a whole number > 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// Controller is the loop. Run runs it once; its other methods may be called
+// at any time by any goroutine.
+type Controller struct {
+	config  Config
+	reader  Reader
+	log     *slog.Logger
+	metrics *instruments
+
+	// The following belong to the goroutine of Run.
+	lines    []*line
+	view     view
+	reads    chan readResult
+	inFlight bool      // a read is under way
+	nextRead time.Time // not before; after an error
+	backOff  *backoff.ExponentialBackOff
+	failing  string // the error last logged; empty while reads succeed
+	sequence uint64 // of the last lease
+
+	// Those that answer go through healthy, those that did not the last time
+	// through suspects, so that none waits behind one that is unreachable.
+	healthy, suspects chan struct{}
+
+	mu    sync.RWMutex // guards what follows
+	ready bool         // there was a snapshot
+	rows  []*row       // of the targets, in their order
+}
+
+// row is what is published of a target.
+type row struct {
+	target    Target
+	decisions ring
+	latest    []*Decision // of each provider, in their order; nil before the first
+}
+
+// slots is how many coordinators of each kind are talked to at once.
+const slots = 32
+
+// longestBackOff is the most between two reads while Prometheus fails, before
+// the jitter of up to half of it.
+const longestBackOff = 30 * time.Second
+
+// New returns a controller of the targets. The error joins an *invalid.Value
+// for everything that is wrong with them or the configuration.
+func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Controller, error) {
+	if err := errors.Join(config.validate(), validateAll(targets)); err != nil {
+		return nil, err
+	}
+	c := &Controller{
+		config: config, reader: reader, log: log, metrics: newInstruments(),
+		reads:   make(chan readResult, 1),
+		healthy: make(chan struct{}, slots), suspects: make(chan struct{}, slots),
+		backOff: backoff.NewExponentialBackOff(),
+	}
+	c.backOff.InitialInterval = config.Interval
+	c.backOff.MaxInterval = max(longestBackOff, config.Interval)
+	c.backOff.Multiplier = 2
+	c.backOff.Reset()
+	for _, t := range targets {
+		c.rows = append(c.rows, &row{target: t, decisions: newRing(config.Decisions)})
+	}
+	return c, nil
+}
+
+// Run ticks until ctx ends, and returns nil then. The leases in force are left
+// to expire, so that the providers go to their fail modes or to a standby.
+func (c *Controller) Run(ctx context.Context) error {
+	now := time.Now()
+	for _, row := range c.rows {
+		if !row.target.Disabled {
+			c.lines = append(c.lines, newLine(row.target, now))
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	ticker := time.NewTicker(c.config.Interval)
+	defer ticker.Stop()
+	for {
+		c.tick(ctx, &reading)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tick takes at most an interval: half of it for the signals, and half for
+// the coordinators.
+func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
+	start := time.Now()
+	c.look(ctx, reading)
+	if ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	var all []*application
+	for _, l := range c.lines {
+		for i, d := range l.decide(now, c.view) {
+			all = append(all, c.application(now, l, l.throttles[i], d))
+		}
+	}
+	c.apply(ctx, all)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, a := range all {
+		c.settle(a)
+	}
+	c.publish(all)
+	c.metrics.tick.Observe(time.Since(start).Seconds())
+}
+
+// readResult is what came of one read.
+type readResult struct {
+	snapshot metrics.Snapshot
+	err      error
+	at       time.Time
+}
+
+// look brings the view up to date. A read that is slow goes on beside the
+// ticks, so that the leases are renewed while it does; there is one at a time.
+func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
+	c.view.fresh = false
+	select {
+	case r := <-c.reads:
+		c.take(r)
+	default:
+	}
+	now := time.Now()
+	if !c.inFlight && now.Before(c.nextRead) {
+		return
+	}
+	if !c.inFlight {
+		c.inFlight = true
+		c.metrics.queries.Inc()
+		reading.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, c.config.QueryTimeout)
+			defer cancel()
+			snapshot, err := c.reader.Read(ctx)
+			c.reads <- readResult{snapshot, err, time.Now()}
+		})
+	}
+	patience := time.NewTimer(c.config.Interval / 2)
+	defer patience.Stop()
+	select {
+	case r := <-c.reads:
+		c.take(r)
+	case <-patience.C:
+		if !c.view.fresh {
+			c.view.fault, c.view.detail = FaultQueryPending, "Prometheus has not answered yet"
+		}
+	case <-ctx.Done():
+	}
+}
+
+// take makes a read's result the view.
+func (c *Controller) take(r readResult) {
+	c.inFlight = false
+	if r.err != nil {
+		c.metrics.queryErrors.Inc()
+		c.nextRead = time.Now().Add(c.backOff.NextBackOff())
+		c.view.fresh = false
+		c.view.fault, c.view.detail = FaultQueryFailed, "Prometheus could not be read: "+r.err.Error()
+		if c.failing == "" {
+			c.log.Warn("signals cannot be read", "error", r.err)
+		}
+		c.failing = r.err.Error()
+		return
+	}
+	if c.failing != "" {
+		c.log.Info("signals are read again", "last_error", c.failing)
+		c.failing = ""
+	}
+	c.backOff.Reset()
+	c.nextRead = time.Time{}
+	c.metrics.queryWarnings.Add(float64(r.snapshot.Warnings))
+	c.view = view{snapshot: r.snapshot, fresh: true, at: r.at}
+	c.mu.Lock()
+	c.ready = true
+	c.mu.Unlock()
+}
+
+// application is one decision on its way to its coordinator and back.
+type application struct {
+	throttle *throttle
+	decision *Decision
+	lease    Lease // to be applied
+	apply    bool  // else the state is only read
+
+	state State
+	err   error
+}
+
+// application says what is to be done about a decision.
+func (c *Controller) application(now time.Time, l *line, p *throttle, d *Decision) *application {
+	a := &application{throttle: p, decision: d}
+	switch {
+	case !d.Scale.Known():
+	case l.target.DryRun:
+		d.Outcome = OutcomeDryRun
+	case now.Before(p.standbyUntil):
+		d.Outcome, d.Holder = OutcomeStandby, p.holder
+	default:
+		a.apply = true
+		a.lease = Lease{
+			Holder: c.config.Holder, Sequence: c.nextSequence(now), Scale: float64(d.Scale),
+			Level: d.leaseLevel, Reason: leaseReason(d), TTL: l.target.Lease,
+		}
+	}
+	return a
+}
+
+func leaseReason(d *Decision) string {
+	if d.Fault == FaultNone {
+		return string(d.Reason)
+	}
+	return string(d.Reason) + ": " + string(d.Fault)
+}
+
+// nextSequence rises by at least one, and also across restarts: it follows
+// the wall clock in microseconds.
+func (c *Controller) nextSequence(now time.Time) uint64 {
+	c.sequence = max(c.sequence+1, uint64(max(0, now.UnixMicro())))
+	return c.sequence
+}
+
+// apply talks to all coordinators side by side and returns when all have
+// answered or half an interval is over.
+func (c *Controller) apply(ctx context.Context, all []*application) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Interval/2)
+	defer cancel()
+	var applying sync.WaitGroup
+	for _, a := range all {
+		applying.Go(func() {
+			lane := c.healthy
+			if a.throttle.suspect {
+				lane = c.suspects
+			}
+			select {
+			case lane <- struct{}{}:
+				defer func() { <-lane }()
+			case <-ctx.Done():
+				a.err = errBusy
+				return
+			}
+			ctx, cancel := context.WithTimeout(ctx, c.config.ApplyTimeout)
+			defer cancel()
+			if a.apply {
+				a.state, a.err = a.throttle.Gate.Apply(ctx, a.throttle.Name, a.lease)
+			} else {
+				a.state, a.err = a.throttle.Gate.State(ctx, a.throttle.Name)
+			}
+		})
+	}
+	applying.Wait()
+}
+
+// errBusy says that no slot came free in time.
+var errBusy = errors.New("too many coordinators do not answer")
+
+// settle brings the outcome into the decision and the throttle.
+func (c *Controller) settle(a *application) {
+	p, d := a.throttle, a.decision
+	var conflict *ConflictError
+	switch {
+	case a.err == nil:
+		p.state, p.read, p.suspect = a.state, true, false
+		if a.apply {
+			d.Outcome = OutcomeApplied
+			c.standBy(p, d, "", time.Time{})
+		}
+	case errors.As(a.err, &conflict) && conflict.Holder != c.config.Holder:
+		p.suspect = false
+		d.Outcome, d.Holder = OutcomeStandby, conflict.Holder
+		c.standBy(p, d, conflict.Holder, d.At.Add(conflict.ExpiresIn))
+	default:
+		p.suspect = !errors.Is(a.err, ErrUnknownProvider) && !errors.Is(a.err, ErrRefused) && conflict == nil
+		d.ApplyFault, d.ApplyError = applyFault(a.err), a.err.Error()
+		if a.apply {
+			d.Outcome = OutcomeFailed
+		}
+		c.metrics.applyErrors.WithLabelValues(d.Target, d.Provider, string(d.ApplyFault)).Inc()
+	}
+	if a.err == nil {
+		d.InForce, d.BaseRate, d.Effective = Number(a.state.Scale), Number(a.state.BasePerSecond), Number(a.state.EffectivePerSecond)
+	}
+	d.Changed = p.previous == nil || !d.sameAs(p.previous)
+	d.Explanation = d.explain()
+	p.previous = d
+	level := slog.LevelDebug
+	if d.Changed {
+		level = slog.LevelInfo
+	}
+	c.log.Log(context.Background(), level, "decision", "decision", d)
+}
+
+// standBy notes who holds a provider's lease, and logs it when it is another.
+// The empty holder is this controller.
+func (c *Controller) standBy(p *throttle, d *Decision, holder string, until time.Time) {
+	if p.holder != holder {
+		if holder != "" {
+			c.log.Info("standing by: another controller holds the lease",
+				"target", d.Target, "provider", d.Provider, "holder", holder)
+		} else {
+			c.log.Info("took over the lease", "target", d.Target, "provider", d.Provider, "last_holder", p.holder)
+		}
+	}
+	p.holder, p.standbyUntil = holder, until
+}
+
+// applyFault sorts an error of a gate.
+func applyFault(err error) ApplyFault {
+	var conflict *ConflictError
+	switch {
+	case errors.Is(err, errBusy):
+		return ApplyBusy
+	case errors.Is(err, context.DeadlineExceeded):
+		return ApplyTimeout
+	case errors.Is(err, ErrUnknownProvider):
+		return ApplyUnknownProvider
+	case errors.Is(err, ErrRefused):
+		return ApplyRefused
+	case errors.As(err, &conflict):
+		return ApplyStaleSequence
+	default:
+		return ApplyUnreachable
+	}
+}
+
+// publish shows the decisions of a tick to those who ask, and counts them.
+func (c *Controller) publish(all []*application) {
+	for _, a := range all {
+		c.metrics.decisions.WithLabelValues(a.decision.Target, string(a.decision.Reason)).Inc()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := 0
+	for _, row := range c.rows {
+		if row.target.Disabled {
+			continue
+		}
+		latest := make([]*Decision, 0, len(row.target.Providers))
+		for range row.target.Providers {
+			latest = append(latest, all[i].decision)
+			row.decisions.add(all[i].decision)
+			i++
+		}
+		row.latest = latest
+	}
+}
+
+// Decisions returns up to limit decisions, the newest first: of the named
+// target, or of all where the name is empty. It reports whether there is such
+// a target.
+func (c *Controller) Decisions(target string, limit int) ([]*Decision, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var all []*Decision
+	found := target == ""
+	for _, row := range c.rows {
+		if target == "" || row.target.Name == target {
+			found = true
+			all = append(all, row.decisions.last(limit)...)
+		}
+	}
+	if target == "" {
+		slices.SortStableFunc(all, func(a, b *Decision) int {
+			return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Target, b.Target))
+		})
+	}
+	return all[:min(limit, len(all))], found
+}
+
+// Ready reports whether there ever was a snapshot.
+func (c *Controller) Ready() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.ready {
+		return errors.New("no snapshot was read yet")
+	}
+	return nil
+}

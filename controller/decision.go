@@ -1,0 +1,205 @@
+package controller
+
+import (
+	"encoding/json"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/pressure"
+)
+
+// Reason says what kind of decision was made. It is one of a closed set.
+type Reason string
+
+const (
+	ReasonLaw      Reason = "law"       // the signals were good and the law decided
+	ReasonHold     Reason = "hold"      // they were not, and the last scale is renewed
+	ReasonFailMode Reason = "fail_mode" // they were not for longer than the stale limit
+	ReasonWaiting  Reason = "waiting"   // there was none yet, nor a last scale
+)
+
+// Fault says why the signals were no good. It is one of a closed set.
+type Fault string
+
+const (
+	FaultNone           Fault = ""
+	FaultQueryFailed    Fault = "query_failed"      // Prometheus answered an error, or nothing
+	FaultQueryPending   Fault = "query_pending"     // Prometheus has not answered yet
+	FaultSeriesAbsent   Fault = "series_absent"     // no depth, or one that is no number >= 0
+	FaultSeriesStale    Fault = "series_stale"      // the depth is older than the stale limit
+	FaultCapacityAbsent Fault = "capacity_absent"   // a mark in percent, and no capacity
+	FaultThresholds     Fault = "thresholds_order"  // the marks are out of order at this capacity
+	FaultSignalAbsent   Fault = "law_signal_absent" // a signal that the law needs
+	FaultBaseUnknown    Fault = "base_rate_unknown" // the provider's base rate, which the law needs, was not read yet
+)
+
+// Outcome says what became of a decision. It is one of a closed set.
+type Outcome string
+
+const (
+	OutcomeApplied Outcome = "applied"
+	OutcomeFailed  Outcome = "failed"  // the coordinator could not be told
+	OutcomeStandby Outcome = "standby" // another controller holds the lease
+	OutcomeDryRun  Outcome = "dry_run"
+	OutcomeNothing Outcome = "nothing" // there was no scale to apply
+)
+
+// ApplyFault says why a coordinator could not be told. It is one of a closed set.
+type ApplyFault string
+
+const (
+	ApplyNone            ApplyFault = ""
+	ApplyTimeout         ApplyFault = "timeout"
+	ApplyUnreachable     ApplyFault = "unreachable"
+	ApplyUnknownProvider ApplyFault = "unknown_provider"
+	ApplyRefused         ApplyFault = "refused"
+	ApplyStaleSequence   ApplyFault = "stale_sequence" // a newer lease of this very holder is in force
+	ApplyBusy            ApplyFault = "busy"           // too many unreachable coordinators were in line before it
+)
+
+// Number is a float64 that is null in JSON where it is not known, which is NaN.
+type Number float64
+
+// Known reports whether n is a number at all.
+func (n Number) Known() bool { return !math.IsNaN(float64(n)) }
+
+// MarshalJSON writes null for NaN and the infinities, which JSON has not.
+func (n Number) MarshalJSON() ([]byte, error) {
+	if !n.Known() || math.IsInf(float64(n), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// Decision is one decision about one provider, with everything that it was
+// made of. It is never changed once it is published.
+type Decision struct {
+	At       time.Time `json:"at"`
+	Target   string    `json:"target"`
+	Provider string    `json:"provider"`
+	Changed  bool      `json:"changed"` // something else than at the decision before
+
+	Reason Reason `json:"reason"`
+	Fault  Fault  `json:"fault,omitempty"`
+	Detail string `json:"detail,omitempty"` // the fault in words
+
+	// What was seen. Where there is a fault these are from the last time that
+	// there was none.
+	CoordinatorID     string         `json:"coordinator_id,omitempty"` // the worst of those observed
+	Depth             Number         `json:"depth"`
+	Capacity          Number         `json:"capacity"`
+	ReportedLevel     pressure.Level `json:"reported_level"`
+	SoftEnter         Number         `json:"soft_enter"`
+	SoftExit          Number         `json:"soft_exit"`
+	HardEnter         Number         `json:"hard_enter"`
+	HardExit          Number         `json:"hard_exit"`
+	ArrivalsPerSecond Number         `json:"arrivals_per_second"`
+	DrainPerSecond    Number         `json:"drain_per_second"`
+	AgeSeconds        Number         `json:"age_seconds"` // of the oldest depth
+
+	// Level is that of the last good signals; nil before the first.
+	Level      *pressure.Level `json:"level"`
+	LevelSince *time.Time      `json:"level_since"`
+
+	Law       string        `json:"law"`
+	LawReason policy.Reason `json:"law_reason,omitempty"`
+	LawScale  Number        `json:"law_scale"`
+	Terms     []Term        `json:"terms,omitempty"`
+	Guard     Guardrail     `json:"guard,omitempty"` // the limit that changed the law's scale
+
+	Scale      Number     `json:"scale"` // wanted; null where there is none
+	Outcome    Outcome    `json:"outcome"`
+	ApplyFault ApplyFault `json:"apply_fault,omitempty"`
+	ApplyError string     `json:"apply_error,omitempty"`
+	Holder     string     `json:"holder,omitempty"` // of the lease, at standby
+	InForce    Number     `json:"scale_in_force"`   // read back; the lowest of all owners'
+	BaseRate   Number     `json:"base_per_second"`
+	Effective  Number     `json:"effective_per_second"`
+
+	Explanation string `json:"explanation"`
+
+	thresholds pressure.Thresholds
+	staleAfter time.Duration
+	failMode   FailMode
+	clause     string         // the law's own words
+	leaseLevel pressure.Level // that goes with Scale
+}
+
+// Term is one number of a law's sum.
+type Term struct {
+	Name  string `json:"name"`
+	Value Number `json:"value"`
+}
+
+// sameAs reports whether nothing that an operator would want to hear of
+// differs between two decisions.
+func (d *Decision) sameAs(o *Decision) bool {
+	same := func(a, b Number) bool { return a == b || (!a.Known() && !b.Known()) }
+	return d.Reason == o.Reason && d.Fault == o.Fault && d.levelName() == o.levelName() && d.Guard == o.Guard &&
+		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder &&
+		same(d.Scale, o.Scale) && same(d.InForce, o.InForce)
+}
+
+// levelName is the level in capitals, or UNKNOWN.
+func (d *Decision) levelName() string {
+	if d.Level == nil {
+		return "UNKNOWN"
+	}
+	return d.Level.String()
+}
+
+// LogValue is the decision as one structured record.
+func (d *Decision) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("target", d.Target), slog.String("provider", d.Provider),
+		slog.String("reason", string(d.Reason)), slog.String("level", d.levelName()),
+		slog.Float64("scale", float64(d.Scale)), slog.Float64("scale_in_force", float64(d.InForce)),
+		slog.String("outcome", string(d.Outcome)),
+		slog.Float64("depth", float64(d.Depth)), slog.Float64("capacity", float64(d.Capacity)),
+		slog.Float64("arrivals_per_second", float64(d.ArrivalsPerSecond)),
+		slog.Float64("drain_per_second", float64(d.DrainPerSecond)),
+		slog.Float64("age_seconds", float64(d.AgeSeconds)),
+		slog.String("law", d.Law), slog.Float64("law_scale", float64(d.LawScale)),
+	}
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	add("fault", string(d.Fault))
+	add("guard", string(d.Guard))
+	add("apply_fault", string(d.ApplyFault))
+	add("apply_error", d.ApplyError)
+	add("holder", d.Holder)
+	add("explanation", d.Explanation)
+	return slog.GroupValue(attrs...)
+}
+
+// ring holds the last decisions of a target.
+type ring struct {
+	rows []*Decision // at most cap of them
+	next int         // where the next one goes once the ring is full
+}
+
+func newRing(size int) ring { return ring{rows: make([]*Decision, 0, size)} }
+
+func (r *ring) add(d *Decision) {
+	if len(r.rows) < cap(r.rows) {
+		r.rows = append(r.rows, d)
+		return
+	}
+	r.rows[r.next] = d
+	r.next = (r.next + 1) % len(r.rows)
+}
+
+// last returns up to n decisions, the newest first.
+func (r *ring) last(n int) []*Decision {
+	n = min(n, len(r.rows))
+	out := make([]*Decision, 0, n)
+	for i := range n {
+		out = append(out, r.rows[(r.next+len(r.rows)-1-i)%len(r.rows)])
+	}
+	return out
+}

@@ -1,0 +1,167 @@
+package controller
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/pressure"
+)
+
+// Handler serves the controller's HTTP API and the gatherer's metrics.
+func (c *Controller) Handler(gatherer prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/decisions", c.serveDecisions)
+	mux.HandleFunc("GET /v1/targets", c.serveTargets)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "healthy")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if err := c.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+func (c *Controller) serveDecisions(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch values := query[name]; {
+		case name != "target" && name != "limit":
+			errs = append(errs, invalid.New(name, values[0], "one of the parameters target and limit"))
+		case len(values) > 1:
+			errs = append(errs, invalid.New(name, strings.Join(values, ","), "one value"))
+		}
+	}
+	limit := c.config.Decisions
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > limit {
+			errs = append(errs, invalid.New("limit", text, fmt.Sprintf("a whole number from 1 to %d", limit)))
+		}
+		limit = n
+	}
+	decisions, found := c.Decisions(query.Get("target"), max(1, limit))
+	if !found {
+		errs = append(errs, invalid.New("target", query.Get("target"), "the name of a target, as /v1/targets lists them"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		badRequest(w, err)
+		return
+	}
+	respond(w, http.StatusOK, struct {
+		Decisions []*Decision `json:"decisions"`
+	}{append([]*Decision{}, decisions...)})
+}
+
+// targetView is a target as GET /v1/targets shows it.
+type targetView struct {
+	Target            string          `json:"target"`
+	State             string          `json:"state"` // controlled, dry_run or disabled
+	CoordinatorIDs    []string        `json:"coordinator_ids"`
+	Level             *pressure.Level `json:"level"` // null before the first good signals
+	LevelSince        *time.Time      `json:"level_since"`
+	Reason            Reason          `json:"reason,omitempty"`
+	Fault             Fault           `json:"fault,omitempty"`
+	Detail            string          `json:"detail,omitempty"`
+	AgeSeconds        *Number         `json:"age_seconds"`
+	SoftEnter         pressure.Mark   `json:"soft_enter"`
+	SoftExit          pressure.Mark   `json:"soft_exit"`
+	HardEnter         pressure.Mark   `json:"hard_enter"`
+	HardExit          pressure.Mark   `json:"hard_exit"`
+	ForSeconds        float64         `json:"for_seconds"`
+	CoolDownSeconds   float64         `json:"cool_down_seconds"`
+	StaleAfterSeconds float64         `json:"stale_after_seconds"`
+	LeaseSeconds      float64         `json:"lease_seconds"`
+	FailMode          FailMode        `json:"fail_mode"`
+	Providers         []providerView  `json:"providers"`
+}
+
+type providerView struct {
+	Provider string    `json:"provider"`
+	URL      string    `json:"url"`
+	Law      string    `json:"law"`
+	Latest   *Decision `json:"latest"` // null before the first
+}
+
+func (c *Controller) serveTargets(w http.ResponseWriter, r *http.Request) {
+	for name, values := range r.URL.Query() {
+		badRequest(w, invalid.New(name, values[0], "no parameter"))
+		return
+	}
+	c.mu.RLock()
+	views := make([]targetView, 0, len(c.rows))
+	for _, row := range c.rows {
+		views = append(views, row.view())
+	}
+	c.mu.RUnlock()
+	respond(w, http.StatusOK, struct {
+		Targets []targetView `json:"targets"`
+	}{views})
+}
+
+func (r *row) view() targetView {
+	t := r.target
+	v := targetView{
+		Target: t.Name, State: t.state(), CoordinatorIDs: t.CoordinatorIDs,
+		SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
+		ForSeconds: t.For.Seconds(), CoolDownSeconds: t.CoolDown.Seconds(),
+		StaleAfterSeconds: t.StaleAfter.Seconds(), LeaseSeconds: t.Lease.Seconds(), FailMode: t.FailMode,
+	}
+	for i, p := range t.Providers {
+		view := providerView{Provider: p.Name, URL: p.URL, Law: p.LawName}
+		if r.latest != nil {
+			view.Latest = r.latest[i]
+		}
+		v.Providers = append(v.Providers, view)
+	}
+	if r.latest != nil {
+		d := r.latest[0]
+		v.Level, v.LevelSince, v.AgeSeconds = d.Level, d.LevelSince, &d.AgeSeconds
+		v.Reason, v.Fault, v.Detail = d.Reason, d.Fault, d.Detail
+	}
+	return v
+}
+
+// badRequest answers 400 with every field that was wrong.
+func badRequest(w http.ResponseWriter, err error) {
+	type field struct {
+		Field string `json:"field"`
+		Got   string `json:"got"`
+		Want  string `json:"want"`
+	}
+	body := struct {
+		Error  string  `json:"error"`
+		Fields []field `json:"fields"`
+	}{Error: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	for _, v := range invalid.All(err) {
+		body.Fields = append(body.Fields, field{v.Field, v.Got, v.Want})
+	}
+	respond(w, http.StatusBadRequest, body)
+}
+
+func respond(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(data, '\n'))
+}
