@@ -1,0 +1,217 @@
+// Package sqlite is the embedded store: one table in one SQLite file.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/writequeue"
+)
+
+// Synchronous says what a committed batch survives.
+type Synchronous string
+
+const (
+	Normal Synchronous = "normal" // a crash of the process; the last batches may be lost with the power
+	Full   Synchronous = "full"   // a loss of power too, at the price of one flush a batch
+)
+
+// Config are the settings of a store. Begin with DefaultConfig.
+type Config struct {
+	Path        string        // of the file, which is made if it is absent; its folder must exist
+	Table       string        // made if it is absent; a plain SQL identifier
+	Synchronous Synchronous   // Normal or Full
+	BusyTimeout time.Duration // how long a write waits for another process that writes, >= 0
+}
+
+// DefaultConfig returns the settings that a store has where nothing else is
+// said.
+func DefaultConfig(path string) Config {
+	return Config{Path: path, Table: "items", Synchronous: Normal, BusyTimeout: 5 * time.Second}
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+
+// Validate reports every setting that is out of its range, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Path == "" {
+		errs = append(errs, invalid.New("path", c.Path, "the path of a file"))
+	}
+	if !identifier.MatchString(c.Table) || strings.HasPrefix(strings.ToLower(c.Table), "sqlite_") {
+		errs = append(errs, invalid.New("table", c.Table, "letters, digits and _, at most 63, no digit first, not sqlite_"))
+	}
+	if c.Synchronous != Normal && c.Synchronous != Full {
+		errs = append(errs, invalid.New("synchronous", string(c.Synchronous), "normal or full"))
+	}
+	if c.BusyTimeout < 0 || c.BusyTimeout > time.Hour {
+		errs = append(errs, invalid.New("busy_timeout", c.BusyTimeout, "a duration in [0, 1h]"))
+	}
+	return errors.Join(errs...)
+}
+
+// Store writes items to a table of three columns: key (text, the primary key),
+// time_us (microseconds since 1970, UTC) and payload (blob). Of items with the
+// same key the first one stays. It is a writequeue.Sink.
+//
+// SQLite has one writer at a time, so all writes share one connection; readers
+// are not held up, for the file is in WAL mode.
+type Store struct {
+	db    *sql.DB
+	table string // quoted
+
+	// inserts[i] inserts 1<<i rows. Each is prepared once.
+	inserts [mostRowsLog2 + 1]*sql.Stmt
+}
+
+// mostRowsLog2 makes statements of at most 128 rows: larger ones are not
+// faster, and SQLite takes no more than 32766 values.
+const mostRowsLog2 = 7
+
+const columns = 3
+
+// Open opens the file and the table, and makes what is absent. The error says
+// what is wrong with the settings, the file or the table.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("sqlite store: %w", err)
+	}
+	dsn, err := dataSource(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite store: %w", err)
+	}
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, err)
+	}
+	db.SetMaxOpenConns(1)
+	s := &Store{db: db, table: `"` + cfg.Table + `"`}
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, errors.Join(err, db.Close()))
+	}
+	return s, nil
+}
+
+// dataSource is the driver's name for the file with the settings of each
+// connection.
+func dataSource(cfg Config) (string, error) {
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return "", err
+	}
+	settings := url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {
+			fmt.Sprintf("busy_timeout(%d)", cfg.BusyTimeout.Milliseconds()),
+			"journal_mode(wal)",
+			fmt.Sprintf("synchronous(%s)", cfg.Synchronous),
+		},
+	}
+	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: settings.Encode()}
+	return name.String(), nil
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+
+		` (key TEXT PRIMARY KEY NOT NULL, time_us INTEGER NOT NULL, payload BLOB NOT NULL)`); err != nil {
+		return err
+	}
+	for i := range s.inserts {
+		rows := strings.TrimSuffix(strings.Repeat("(?,?,?),", 1<<i), ",")
+		stmt, err := s.db.PrepareContext(ctx,
+			`INSERT INTO `+s.table+` (key, time_us, payload) VALUES `+rows+` ON CONFLICT (key) DO NOTHING`)
+		if err != nil {
+			return err
+		}
+		s.inserts[i] = stmt
+	}
+	return nil
+}
+
+// Write writes the batch in one transaction.
+func (s *Store) Write(ctx context.Context, batch []writequeue.Item) (err error) {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return classify(ctx, "begin", err)
+	}
+	defer func() {
+		if err != nil {
+			// Fails only where the transaction is over already.
+			_ = tx.Rollback()
+		}
+	}()
+	values := make([]any, 0, min(len(batch), 1<<mostRowsLog2)*columns)
+	for len(batch) > 0 {
+		// The largest statement that the rest of the batch fills.
+		i := min(bits.Len(uint(len(batch)))-1, mostRowsLog2)
+		n := 1 << i
+		values = values[:0]
+		for _, item := range batch[:n] {
+			values = append(values, item.Key, item.Time.UnixMicro(), notNil(item.Payload))
+		}
+		if _, err := tx.StmtContext(ctx, s.inserts[i]).ExecContext(ctx, values...); err != nil {
+			return classify(ctx, "insert", err)
+		}
+		batch = batch[n:]
+	}
+	if err := tx.Commit(); err != nil {
+		return classify(ctx, "commit", err)
+	}
+	return nil
+}
+
+// Rows is how many rows the table has.
+func (s *Store) Rows(ctx context.Context) (int64, error) {
+	var n int64
+	if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM `+s.table).Scan(&n); err != nil {
+		return 0, fmt.Errorf("sqlite store: count rows: %w", err)
+	}
+	return n, nil
+}
+
+// Close closes the file. Nothing may be written meanwhile or afterwards.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("sqlite store: close: %w", err)
+	}
+	return nil
+}
+
+// notNil is an empty blob for no payload, which would be NULL.
+func notNil(payload []byte) []byte {
+	if payload == nil {
+		return []byte{}
+	}
+	return payload
+}
+
+// classify marks the errors that lie in the rows or in the table as permanent.
+// All others may pass: a busy or locked file, a full disk, a failing device.
+func classify(ctx context.Context, doing string, err error) error {
+	wrapped := fmt.Errorf("sqlite store: %s: %w", doing, err)
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), wrapped)
+	}
+	var fault *sqlite.Error
+	if !errors.As(err, &fault) {
+		return wrapped
+	}
+	switch fault.Code() & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG,
+		sqlite3.SQLITE_RANGE, sqlite3.SQLITE_ERROR:
+		return writequeue.Permanent(wrapped)
+	}
+	return wrapped
+}
