@@ -13,12 +13,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/trace"
 	"github.com/headgate/headgate/writequeue"
+	"github.com/headgate/headgate/writequeue/postgres"
+	"github.com/headgate/headgate/writequeue/sqlite"
 )
 
 // nameRule is what nodes and providers may be called.
@@ -141,28 +142,26 @@ func (r *reader) finish(s *section, n *Node, j *Job) {
 		r.writeQueue(s, v, j)
 	case *SQLite:
 		s.resolvePath("path", &v.Path)
-		s.table(v.Table, sqliteTable, "a name of letters, digits and underscores")
+		v.Config = sqlite.Config{Path: v.Path, Table: v.Table, Synchronous: v.Synchronous, BusyTimeout: v.BusyTimeout}
+		s.check(v.Config.Validate())
 		r.pace(s, &v.Pace)
 	case *Postgres:
-		s.table(v.Table, postgresTable, "a name of letters, digits and underscores, or schema.name")
-		// What the parser says may repeat the password, so it is not passed on.
-		if _, err := pgx.ParseConfig(v.URL); err != nil && v.URL != "" {
-			s.report("url", "not readable (not shown)", "a connection string such as postgres://user:password@host/database")
-		}
+		v.Config = postgres.Config{URL: v.URL, Table: v.Table, KeyColumns: v.KeyColumns, Payload: v.Payload}
+		s.check(v.Config.Validate())
 		r.pace(s, &v.Pace)
 	case *Discard:
 		r.pace(s, &v.Pace)
 	}
 }
 
-var (
-	sqliteTable   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
-	postgresTable = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}$`)
-)
-
-func (s *section) table(name string, rule *regexp.Regexp, want string) {
-	if !rule.MatchString(name) {
-		s.report("table", name, want)
+// check reports what a package says of settings that were made of a section's
+// keys, under the same names.
+func (s *section) check(err error) {
+	for _, v := range invalid.All(err) {
+		if !s.wrong[v.Field] {
+			v.Field = s.field(v.Field)
+			s.r.errs = append(s.r.errs, v)
+		}
 	}
 }
 
@@ -189,13 +188,10 @@ func (r *reader) writeQueue(s *section, v *WriteQueue, j *Job) {
 		Breaker:      writequeue.Breaker{Failures: v.BreakerFailures, Timeout: v.BreakerTimeout},
 		WriteTimeout: v.WriteTimeout, DrainTimeout: v.DrainTimeout,
 	}
-	for _, e := range invalid.All(v.Config.Validate()) {
-		if e.Field == "coordinator_id" || s.wrong[e.Field] {
-			continue // reported, under the job's name
-		}
-		e.Field = s.field(e.Field)
-		r.errs = append(r.errs, e)
+	if v.CoordinatorID == "" {
+		return // reported as the job's name
 	}
+	s.check(v.Config.Validate())
 }
 
 // replay reads a recording of counts, and looks through one of items.
@@ -236,6 +232,9 @@ func (r *reader) pace(s *section, p *Pace) {
 		s.resolvePath("pace_file", &p.File)
 		r.file(s, "pace_file", p.File, func(content io.Reader) error {
 			profile, err := trace.Read(content)
+			if err == nil && profile.Points[0].At != 0 {
+				err = invalid.New("first row", profile.Points[0].At, "a row at 0 seconds")
+			}
 			p.Profile = &profile
 			return err
 		})

@@ -14,6 +14,8 @@ import (
 	"github.com/headgate/headgate/settings"
 	"github.com/headgate/headgate/trace"
 	"github.com/headgate/headgate/writequeue"
+	"github.com/headgate/headgate/writequeue/postgres"
+	"github.com/headgate/headgate/writequeue/sqlite"
 )
 
 // Job is a job file that was found to be right, with its defaults filled in.
@@ -134,7 +136,7 @@ type HTTP struct {
 	KeyField     string        `env:"key_field, default=key" help:"field that holds an item's key"`
 	MaxBodyBytes int64         `env:"max_body_bytes, default=4194304" min:"1" max:"1073741824" help:"largest body; a larger one is answered 413"`
 	MaxItems     int           `env:"max_items, default=10000" min:"1" max:"10000000" help:"most items in one body; more are answered 413"`
-	Wait         time.Duration `env:"wait, default=1s" min:"0s" max:"10m" help:"how long a request waits for the gate and for room before it is answered 429"`
+	Wait         time.Duration `env:"wait, default=1s" min:"1ms" max:"10m" help:"how long a request waits for the gate and for room before it is answered 429"`
 	MaxRequests  int           `env:"max_requests, default=64" min:"1" max:"100000" help:"requests that may wait at once; more are answered 429"`
 }
 
@@ -186,7 +188,7 @@ type WriteQueue struct {
 	BreakerTimeout  time.Duration       `env:"breaker_timeout, default=60s" min:"1ms" max:"24h" help:"how long it is left alone"`
 	WriteTimeout    time.Duration       `env:"write_timeout, default=30s" min:"1ms" max:"1h" help:"longest that one write may take"`
 	DrainTimeout    time.Duration       `env:"drain_timeout, default=30s" min:"0s" max:"24h" help:"how long the queue is emptied when the pipeline stops; what is left goes to the dead letters"`
-	DeadLetterPath  string              `env:"dead_letter_path, default=dead-letters.ndjson" help:"file that takes what cannot be written; made when the first item comes"`
+	DeadLetterPath  string              `env:"dead_letter_path, default=dead-letters.ndjson" help:"file that takes what cannot be written; made at the start"`
 
 	Config writequeue.Config // the same for the queue itself
 }
@@ -204,14 +206,24 @@ type Pace struct {
 type SQLite struct {
 	Path  string `env:"path" required:"true" help:"file of the database; made where absent"`
 	Table string `env:"table, default=items" help:"table; made where absent"`
+
+	Synchronous sqlite.Synchronous `env:"synchronous, default=normal" oneof:"normal full" help:"what a written batch survives: a crash of the process, or a loss of power too"`
+	BusyTimeout time.Duration      `env:"busy_timeout, default=5s" min:"0s" max:"1h" help:"how long a write waits for another process that writes"`
 	Pace
+
+	Config sqlite.Config // the same for the store itself
 }
 
 // Postgres is a sink.
 type Postgres struct {
 	URL   string `env:"url" required:"true" secret:"true" help:"where the server is: postgres://user:password@host/database"`
 	Table string `env:"table, default=items" help:"table, with its schema if need be; made where absent"`
+
+	KeyColumns []string             `env:"key_columns, default=key" help:"primary key of a table that is made: key, or key,time as a hypertable needs it; then an item that is sent again with another time is another row"`
+	Payload    postgres.PayloadType `env:"payload, default=bytea" oneof:"bytea jsonb text" help:"type of the payload in a table that is made"`
 	Pace
+
+	Config postgres.Config // the same for the store itself
 }
 
 // Discard is a sink.

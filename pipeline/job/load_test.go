@@ -343,7 +343,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			`jobs/job.yaml:8: dag.nodes.n.fields is "a", want pairs such as old=new`,
 			`jobs/job.yaml:8: dag.nodes.n.fields is "b=", want pairs such as old=new`,
 			`jobs/job.yaml:9: dag.nodes.q.retry_max is 10ms, want a duration >= retry_initial, which is 50ms`,
-			`jobs/job.yaml:10: dag.nodes.s.table is "drop table", want a name of letters, digits and underscores`,
+			`jobs/job.yaml:10: dag.nodes.s.table is "drop table", want letters, digits and _, at most 63, no digit first, not sqlite_`,
 			`jobs/job.yaml:10: dag.nodes.s.pace_per_second is 3, want either it or jobs/job.yaml:10: dag.nodes.s.pace_file`,
 		},
 	}, {
