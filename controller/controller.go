@@ -93,7 +93,7 @@ type row struct {
 }
 
 // slots is how many coordinators of each kind are talked to at once.
-const slots = 32
+const slots = 64
 
 // longestBackOff is the most between two reads while Prometheus fails, before
 // the jitter of up to half of it.
@@ -336,8 +336,10 @@ func (c *Controller) settle(a *application) {
 		d.Outcome, d.Holder = OutcomeStandby, conflict.Holder
 		c.standBy(p, d, conflict.Holder, d.At.Add(conflict.ExpiresIn))
 	default:
-		p.suspect = !errors.Is(a.err, ErrUnknownProvider) && !errors.Is(a.err, ErrRefused) && conflict == nil
 		d.ApplyFault, d.ApplyError = applyFault(a.err), a.err.Error()
+		if d.ApplyFault != ApplyBusy { // which says nothing of this one
+			p.suspect = d.ApplyFault == ApplyTimeout || d.ApplyFault == ApplyUnreachable
+		}
 		if a.apply {
 			d.Outcome = OutcomeFailed
 		}
