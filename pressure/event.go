@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/jsonbody"
 )
 
 // Event is a coordinator's word about its queue: the feedback that a write
@@ -56,8 +57,8 @@ func (l *wireLevel) UnmarshalJSON(data []byte) error {
 // each field that is missing or wrong.
 func DecodeEvent(data []byte) (Event, error) {
 	var wire wireEvent
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return Event{}, jsonError(err)
+	if err := jsonbody.Decode(data, &wire, jsonbody.Ignore); err != nil {
+		return Event{}, err
 	}
 	var errs []error
 	event := Event{Source: wire.Source}
@@ -168,13 +169,4 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		o.TS = &seconds
 	}
 	return json.Marshal(o)
-}
-
-// jsonError turns what encoding/json says into the field that it is about.
-func jsonError(err error) error {
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) && wrongType.Field != "" {
-		return invalid.New(wrongType.Field, wrongType.Value, "a "+wrongType.Type.String())
-	}
-	return invalid.New("body", err.Error(), "one JSON object")
 }

@@ -1,0 +1,225 @@
+// Package coordinator is the gate at the head of a pipeline: it holds the
+// providers with their rate budgets, lets items through as fast as each budget
+// allows, and closes or opens the gate by the scales that others put on it.
+//
+// A provider runs at max(floor, base*scale) tokens per second, where the scale
+// is the lowest of those in force: the fast loop's, the controller's and an
+// operator's. Each has an owner, a reason and, but for the fast loop's, an
+// expiry. The controller's is a lease: while it lasts nobody else may set one,
+// and when it runs out the provider falls to its fail mode.
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/metrics"
+)
+
+// Coordinator holds the gates of all providers. Its methods may be called by
+// several goroutines at once. It is a prometheus.Collector of its own series.
+type Coordinator struct {
+	log     *slog.Logger
+	observe func(Grant)
+	started time.Time // what now counts from
+	wait    *prometheus.HistogramVec
+
+	mu       sync.RWMutex
+	gates    map[string]*gate
+	closed   bool
+	watchers map[*watcher]struct{}
+}
+
+// Grant is one call that got its tokens.
+type Grant struct {
+	At            time.Time
+	Provider      string
+	N             int           // tokens
+	Waited        time.Duration // in line
+	RatePerSecond float64       // in force at that time
+	Burst         int
+}
+
+// Option changes how a coordinator is made.
+type Option func(*Coordinator)
+
+// WithLogger lets the coordinator log; without it nothing is logged.
+func WithLogger(log *slog.Logger) Option { return func(c *Coordinator) { c.log = log } }
+
+// WithGrantObserver lets observe see every grant of a provider, in order. It
+// is called with the provider locked: it must be quick and must not call the
+// coordinator.
+func WithGrantObserver(observe func(Grant)) Option {
+	return func(c *Coordinator) { c.observe = observe }
+}
+
+// New returns a coordinator without providers. Close ends it.
+func New(options ...Option) *Coordinator {
+	c := &Coordinator{
+		log:      slog.New(slog.DiscardHandler),
+		started:  time.Now(),
+		wait:     metrics.NewHistogram(metrics.AcquireWait),
+		gates:    map[string]*gate{},
+		watchers: map[*watcher]struct{}{},
+	}
+	for _, option := range options {
+		option(c)
+	}
+	return c
+}
+
+// now is the coordinator's own clock, on which leases are durations. It is
+// monotonic.
+func (c *Coordinator) now() time.Duration { return time.Since(c.started) }
+
+// Register adds a provider. The error joins an *invalid.Value for each wrong
+// field; a name that is registered already is one.
+func (c *Coordinator) Register(p Provider) error {
+	if err := p.Validate(); err != nil {
+		return fmt.Errorf("register provider: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if _, found := c.gates[p.Name]; found {
+		return fmt.Errorf("register provider: %w", invalid.New("provider", p.Name, "a name that is not registered yet"))
+	}
+	c.gates[p.Name] = newGate(c, p.withDefaults())
+	return nil
+}
+
+// gate returns a provider's gate.
+func (c *Coordinator) gate(provider string) (*gate, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	g, found := c.gates[provider]
+	if !found {
+		return nil, fmt.Errorf("%w: %w", ErrUnknownProvider,
+			invalid.New("provider", provider, "one that is registered"))
+	}
+	return g, nil
+}
+
+// all returns the gates by name.
+func (c *Coordinator) all() []*gate {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	gates := make([]*gate, 0, len(c.gates))
+	for _, g := range c.gates {
+		gates = append(gates, g)
+	}
+	slices.SortFunc(gates, func(a, b *gate) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return gates
+}
+
+// Acquire takes n tokens from a provider's bucket. It waits in line for them,
+// first come first served, until ctx ends; a call that ends so leaves nothing
+// behind. A change of the rate counts at once for those who wait too.
+//
+// It fails at once with ErrUnknownProvider, with ErrAboveBurst for an n that
+// the bucket can never hold, with an *invalid.Value for an n below 1, and with
+// an *UnavailableError while the provider's breaker is open or its global
+// scope cools down; those who wait when that begins get it too.
+func (c *Coordinator) Acquire(ctx context.Context, provider string, n int) error {
+	g, err := c.gate(provider)
+	if err != nil {
+		return err
+	}
+	return g.acquire(ctx, n)
+}
+
+// RecordSuccess tells a provider's breaker that a call to it went well. An
+// unknown provider is ignored with a warning.
+func (c *Coordinator) RecordSuccess(provider string) { c.record(provider, true) }
+
+// RecordFailure tells a provider's breaker that a call to it failed. As many
+// failures in a row as the provider's setting says open it. An unknown provider
+// is ignored with a warning.
+func (c *Coordinator) RecordFailure(provider string) { c.record(provider, false) }
+
+func (c *Coordinator) record(provider string, success bool) {
+	g, err := c.gate(provider)
+	if err != nil {
+		c.log.Warn("outcome for an unknown provider is ignored", "provider", provider)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.breakerOpen() // half-opens it where its time is over
+	before := g.breaker.State()
+	if success {
+		g.breaker.RecordSuccess()
+	} else {
+		g.breaker.RecordFailure()
+	}
+	after := g.breaker.State()
+	if after == before {
+		return
+	}
+	if g.breaker.IsOpen() {
+		g.counts.breakerOpened++
+		c.log.Warn("breaker opened", "provider", provider, "for", g.BreakerTimeout)
+		g.refuseIfShut(c.now())
+	} else if g.breaker.IsClosed() {
+		c.log.Info("breaker closed", "provider", provider)
+	}
+	g.version++
+	c.tell(provider)
+}
+
+// CoolDown starts a cool-down of one of a provider's scopes, or begins it anew;
+// d 0 stands for the provider's own duration. While GlobalScope cools down
+// nobody gets tokens; other scopes are told in the state and are for the caller
+// to heed. An unknown provider is ignored with a warning.
+func (c *Coordinator) CoolDown(provider, scope string, d time.Duration) {
+	g, err := c.gate(provider)
+	if err != nil {
+		c.log.Warn("cool-down of an unknown provider is ignored", "provider", provider)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if d <= 0 {
+		d = g.Provider.CoolDown
+	}
+	now := c.now()
+	for other, until := range g.coolDowns {
+		if until <= now {
+			delete(g.coolDowns, other)
+		}
+	}
+	g.coolDowns[scope] = now + d
+	c.log.Warn("cool-down", "provider", provider, "scope", scope, "for", d)
+	g.refuseIfShut(now)
+	g.version++
+	c.tell(provider)
+}
+
+// Close refuses everybody who waits and all that comes after, and ends the
+// watchers. It may be called more than once.
+func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.closed = true
+	for w := range c.watchers {
+		w.end()
+	}
+	clear(c.watchers)
+	c.mu.Unlock()
+	for _, g := range c.all() {
+		g.close()
+	}
+}

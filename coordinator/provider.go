@@ -1,0 +1,327 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/internal/invalid"
+)
+
+// FailMode is the scale that a provider falls to when a lease runs out.
+type FailMode string
+
+const (
+	FailHold   FailMode = "hold"   // the last scale
+	FailOpen   FailMode = "open"   // 1
+	FailSafe   FailMode = "safe"   // the provider's SafeScale
+	FailClosed FailMode = "closed" // 0
+)
+
+// Provider describes a source of items and its rate budget. A zero field stands
+// for the default that is named beside it, if any.
+type Provider struct {
+	Name string // never empty, at most 256 bytes
+
+	BasePerSecond  float64 // tokens per second at scale 1; > 0
+	Burst          int     // tokens that may pass at once after a pause; >= 1; the scale never changes it
+	FloorPerSecond float64 // tokens per second that pass at any scale; 0 parks the provider at scale 0
+
+	CoolDown        time.Duration // how long a cool-down lasts where nothing else is said; default 600 s
+	BreakerFailures int           // failures in a row that open the breaker; default 5
+	BreakerTimeout  time.Duration // how long it stays open; default 60 s
+
+	FailMode  FailMode // default safe
+	SafeScale float64  // the scale of FailSafe, in [0, 1]
+
+	// StartInFailMode lets the provider come up at its fail mode (hold counts
+	// as safe, for there is nothing to hold) until the first decision or event.
+	StartInFailMode bool
+}
+
+// Defaults of a Provider.
+const (
+	DefaultCoolDown        = 600 * time.Second
+	DefaultBreakerFailures = 5
+	DefaultBreakerTimeout  = 60 * time.Second
+	DefaultFloorPerSecond  = 1.0 // what settings give; HARD then still lets one token a second through
+	DefaultSafeScale       = 0.5 // likewise
+)
+
+// GlobalScope is the scope of a cool-down that stops the whole provider.
+const GlobalScope = "global"
+
+const (
+	longestName   = 256
+	wantName      = "a name of 1 to 256 bytes"
+	wantFailMode  = "hold, open, safe or closed"
+	mostPerSecond = 1e12
+)
+
+func (p Provider) withDefaults() Provider {
+	if p.CoolDown == 0 {
+		p.CoolDown = DefaultCoolDown
+	}
+	if p.BreakerFailures == 0 {
+		p.BreakerFailures = DefaultBreakerFailures
+	}
+	if p.BreakerTimeout == 0 {
+		p.BreakerTimeout = DefaultBreakerTimeout
+	}
+	if p.FailMode == "" {
+		p.FailMode = FailSafe
+	}
+	return p
+}
+
+// Validate reports every field that is out of its range, joined.
+func (p Provider) Validate() error {
+	var errs []error
+	refuse := func(bad bool, field string, got any, want string) {
+		if bad {
+			errs = append(errs, invalid.New(field, got, want))
+		}
+	}
+	refuse(p.Name == "" || len(p.Name) > longestName, "provider", p.Name, wantName)
+	refuse(!(p.BasePerSecond > 0 && p.BasePerSecond <= mostPerSecond), "base_per_second", p.BasePerSecond, "a number in (0, 1e12]")
+	refuse(p.Burst < 1, "burst", p.Burst, "a whole number >= 1")
+	refuse(!(p.FloorPerSecond >= 0 && p.FloorPerSecond <= p.BasePerSecond), "floor_per_second", p.FloorPerSecond,
+		fmt.Sprintf("a number from 0 to base_per_second, which is %v", p.BasePerSecond))
+	refuse(p.CoolDown < 0, "cool_down", p.CoolDown, "a duration >= 0")
+	refuse(p.BreakerFailures < 0, "breaker_failures", p.BreakerFailures, "a whole number >= 1")
+	refuse(p.BreakerTimeout < 0, "breaker_timeout", p.BreakerTimeout, "a duration > 0")
+	switch p.FailMode {
+	case FailHold, FailOpen, FailSafe, FailClosed, "":
+	default:
+		refuse(true, "fail_mode", string(p.FailMode), wantFailMode)
+	}
+	refuse(!(p.SafeScale >= 0 && p.SafeScale <= 1), "safe_scale", p.SafeScale, wantScale)
+	return errors.Join(errs...)
+}
+
+// failScale is the scale of the fail mode, where last is the one before.
+func (p Provider) failScale(last float64) float64 {
+	switch p.FailMode {
+	case FailHold:
+		return last
+	case FailOpen:
+		return 1
+	case FailClosed:
+		return 0
+	}
+	return p.SafeScale
+}
+
+// gate is a provider at work: its bucket, the scales in force, its breaker and
+// its cool-downs. One mutex guards all of them, so that a call sees one state.
+type gate struct {
+	Provider
+	c       *Coordinator
+	breaker circuitbreaker.CircuitBreaker[any]
+	wait    prometheus.Observer // of the calls that had to wait
+
+	mu        sync.Mutex
+	bucket    bucket
+	scales    map[Owner]entry
+	coolDowns map[string]time.Duration // by scope: until when, on the coordinator's clock
+	last      ScaleRequest             // the controller's newest, also after its lease ran out
+	timer     *time.Timer              // fires when the bucket or a lease has something to do
+	closed    bool
+	version   uint64 // rises with every change that Watch tells of
+	counts    counts
+}
+
+// counts only rise.
+type counts struct {
+	grantedCalls, grantedTokens uint64
+	waited                      uint64
+	refused                     map[Refusal]uint64
+	leaseExpiries               uint64
+	conflicts                   uint64
+	breakerOpened               uint64
+}
+
+func newGate(c *Coordinator, p Provider) *gate {
+	g := &gate{
+		Provider: p, c: c,
+		scales: map[Owner]entry{}, coolDowns: map[string]time.Duration{},
+	}
+	g.counts.refused = map[Refusal]uint64{}
+	// Half open, the first outcome closes or opens it.
+	g.breaker = circuitbreaker.NewBuilder[any]().
+		WithFailureThreshold(uint(p.BreakerFailures)).
+		WithSuccessThreshold(1).
+		WithDelay(p.BreakerTimeout).
+		Build()
+	now := c.now()
+	if p.StartInFailMode {
+		g.scales[ownerStartUp] = entry{
+			scale: p.failScale(p.SafeScale), reason: reasonStartUp, since: now,
+		}
+	}
+	g.bucket = newBucket(g.rate(), float64(p.Burst), now)
+	g.wait = c.wait.WithLabelValues(p.Name)
+	g.timer = time.AfterFunc(time.Hour, g.wake)
+	g.timer.Stop()
+	return g
+}
+
+// rate is what the scales make of the base rate.
+func (g *gate) rate() float64 {
+	return max(g.FloorPerSecond, g.BasePerSecond*g.scale())
+}
+
+// acquire takes n tokens, waiting for them if need be.
+func (g *gate) acquire(ctx context.Context, n int) error {
+	if n < 1 {
+		return invalid.New("tokens", n, "a whole number >= 1")
+	}
+	g.mu.Lock()
+	now := g.c.now()
+	if err := g.admits(n, now); err != nil {
+		g.counts.refused[refusal(err)]++
+		g.mu.Unlock()
+		return err
+	}
+	if g.bucket.take(float64(n), now) {
+		g.granted(n, 0, now)
+		g.mu.Unlock()
+		return nil
+	}
+	w := &waiter{n: float64(n), since: now, result: make(chan error, 1)}
+	place := g.bucket.waiting.PushBack(w)
+	g.counts.waited++
+	g.serve(now)
+	g.mu.Unlock()
+
+	select {
+	case err := <-w.result:
+		return err
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case err := <-w.result: // it was served, or refused, in the same moment
+		return err
+	default:
+	}
+	g.bucket.waiting.Remove(place)
+	g.counts.refused[RefusedCancelled]++
+	g.serve(g.c.now()) // those behind it may want less
+	return fmt.Errorf("acquire %d tokens of %s: %w", n, g.Name, ctx.Err())
+}
+
+// admits says whether a call for n tokens may come in at all. g.mu is held, as
+// in all that follows.
+func (g *gate) admits(n int, now time.Duration) error {
+	switch {
+	case g.closed:
+		return ErrClosed
+	case n > g.Burst:
+		return fmt.Errorf("%w: %w", ErrAboveBurst, invalid.New("tokens", n,
+			fmt.Sprintf("at most the burst of %s, which is %d", g.Name, g.Burst)))
+	}
+	if until, cooling := g.coolDowns[GlobalScope]; cooling && until > now {
+		return &UnavailableError{Provider: g.Name, Why: ErrCoolingDown, RetryAfter: until - now}
+	}
+	if g.breakerOpen() {
+		return &UnavailableError{Provider: g.Name, Why: ErrBreakerOpen, RetryAfter: g.breaker.RemainingDelay()}
+	}
+	return nil
+}
+
+// breakerOpen reports whether the breaker holds calls off. One that has been
+// open for its time is half open.
+func (g *gate) breakerOpen() bool {
+	if !g.breaker.IsOpen() {
+		return false
+	}
+	if g.breaker.RemainingDelay() > 0 {
+		return true
+	}
+	g.breaker.HalfOpen()
+	return false
+}
+
+// granted counts n tokens that were given away, and tells the observer.
+func (g *gate) granted(n int, waited, now time.Duration) {
+	g.counts.grantedCalls++
+	g.counts.grantedTokens += uint64(n)
+	if waited > 0 {
+		g.wait.Observe(waited.Seconds())
+	}
+	if g.c.observe != nil {
+		g.c.observe(Grant{
+			At: g.c.started.Add(now), Provider: g.Name, N: n, Waited: waited,
+			RatePerSecond: g.bucket.rate, Burst: g.Burst,
+		})
+	}
+}
+
+// serve lets through whom it can, and sets the timer for what comes next.
+func (g *gate) serve(now time.Duration) {
+	g.bucket.serve(now, func(w *waiter) {
+		g.granted(int(w.n), now-w.since, now)
+		w.result <- nil
+	})
+	g.arm(now)
+}
+
+// arm sets the timer to the next time at which the bucket or a lease has
+// something to do.
+func (g *gate) arm(now time.Duration) {
+	at, some := g.bucket.next()
+	for _, e := range g.scales {
+		if e.expires > 0 && (!some || e.expires < at) {
+			at, some = e.expires, true
+		}
+	}
+	if some && !g.closed {
+		g.timer.Reset(max(0, at-now))
+	} else {
+		g.timer.Stop()
+	}
+}
+
+// wake does what the timer was set for.
+func (g *gate) wake() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	now := g.c.now()
+	g.expire(now)
+	g.serve(now)
+}
+
+// refuseWaiting tells all who wait that they will not be served.
+func (g *gate) refuseWaiting(err error) {
+	for first := g.bucket.waiting.Front(); first != nil; first = g.bucket.waiting.Front() {
+		g.bucket.waiting.Remove(first).(*waiter).result <- err
+		g.counts.refused[refusal(err)]++
+	}
+}
+
+// refuseIfShut refuses those who wait if the breaker or a cool-down now holds
+// calls off.
+func (g *gate) refuseIfShut(now time.Duration) {
+	if err := g.admits(1, now); err != nil {
+		g.refuseWaiting(err)
+		g.arm(now)
+	}
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.timer.Stop()
+	g.refuseWaiting(ErrClosed)
+}
