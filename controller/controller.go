@@ -337,6 +337,9 @@ func (c *Controller) settle(a *application) {
 		c.standBy(p, d, conflict.Holder, d.At.Add(conflict.ExpiresIn))
 	default:
 		d.ApplyFault, d.ApplyError = applyFault(a.err), a.err.Error()
+		if conflict != nil { // the clock has gone back since this holder's last life
+			c.sequence = max(c.sequence, conflict.Sequence)
+		}
 		if d.ApplyFault != ApplyBusy { // which says nothing of this one
 			p.suspect = d.ApplyFault == ApplyTimeout || d.ApplyFault == ApplyUnreachable
 		}

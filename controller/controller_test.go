@@ -318,6 +318,23 @@ func TestSequencesRiseAcrossARestartOfTheSameHolder(t *testing.T) {
 	})
 }
 
+func TestAHolderWhoseClockWentBackBetweenTwoLivesGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, g := newPrometheus(), newGate()
+		g.lease = Lease{Holder: "a", Sequence: uint64(time.Now().Add(time.Hour).UnixMicro())}
+		c, stop := start(t, config(), p, nil, target(t, "bars", g))
+		defer stop()
+		pass(time.Second)
+		if d := newest(t, c, "bars"); d.ApplyFault != ApplyStaleSequence {
+			t.Errorf("the first apply ended as %s, %q; want a stale sequence", d.Outcome, d.ApplyFault)
+		}
+		pass(interval)
+		if d := newest(t, c, "bars"); d.Outcome != OutcomeApplied {
+			t.Errorf("the second apply ended as %s: %s", d.Outcome, d.ApplyError)
+		}
+	})
+}
+
 func TestSequencesRiseWhenTheClockGoesBack(t *testing.T) {
 	c := &Controller{}
 	now := time.Unix(1_760_500_000, 0)

@@ -126,8 +126,8 @@ func (g *gate) Apply(ctx context.Context, _ string, l Lease) (State, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	left := time.Until(g.expires)
-	if left > 0 && (g.lease.Holder != l.Holder || l.Sequence <= g.lease.Sequence) {
-		return State{}, &ConflictError{Holder: g.lease.Holder, ExpiresIn: left}
+	if g.lease.Holder == l.Holder && l.Sequence <= g.lease.Sequence || g.lease.Holder != l.Holder && left > 0 {
+		return State{}, &ConflictError{Holder: g.lease.Holder, Sequence: g.lease.Sequence, ExpiresIn: left}
 	}
 	g.lease, g.expires = l, time.Now().Add(l.TTL)
 	g.applied = append(g.applied, l)

@@ -52,7 +52,8 @@ var ErrRefused = errors.New("refused")
 // ConflictError says that a lease is in force that the request may not replace.
 type ConflictError struct {
 	Holder    string        // of the lease in force; the caller itself where its sequence was too old
-	ExpiresIn time.Duration // until the lease ends
+	Sequence  uint64        // of that lease
+	ExpiresIn time.Duration // until it ends
 }
 
 func (e *ConflictError) Error() string {
