@@ -20,6 +20,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/metrics"
 )
@@ -246,10 +247,10 @@ func (c *Controller) take(r readResult) {
 type application struct {
 	throttle *throttle
 	decision *Decision
-	lease    Lease // to be applied
-	apply    bool  // else the state is only read
+	lease    coordinator.ScaleRequest // to be applied
+	apply    bool                     // else the state is only read
 
-	state State
+	state coordinator.State
 	err   error
 }
 
@@ -264,8 +265,8 @@ func (c *Controller) application(now time.Time, l *line, p *throttle, d *Decisio
 		d.Outcome, d.Holder = OutcomeStandby, p.holder
 	default:
 		a.apply = true
-		a.lease = Lease{
-			Holder: c.config.Holder, Sequence: c.nextSequence(now), Scale: float64(d.Scale),
+		a.lease = coordinator.ScaleRequest{
+			Owner: coordinator.OwnerController, Holder: c.config.Holder, Sequence: c.nextSequence(now), Scale: float64(d.Scale),
 			Level: d.leaseLevel, Reason: leaseReason(d), TTL: l.target.Lease,
 		}
 	}
@@ -317,13 +318,10 @@ func (c *Controller) apply(ctx context.Context, all []*application) {
 	applying.Wait()
 }
 
-// errBusy says that no slot came free in time.
-var errBusy = errors.New("too many coordinators do not answer")
-
 // settle brings the outcome into the decision and the throttle.
 func (c *Controller) settle(a *application) {
 	p, d := a.throttle, a.decision
-	var conflict *ConflictError
+	var conflict *coordinator.ConflictError
 	switch {
 	case a.err == nil:
 		p.state, p.read, p.suspect = a.state, true, false
@@ -331,7 +329,7 @@ func (c *Controller) settle(a *application) {
 			d.Outcome = OutcomeApplied
 			c.standBy(p, d, "", time.Time{})
 		}
-	case errors.As(a.err, &conflict) && conflict.Holder != c.config.Holder:
+	case errors.As(a.err, &conflict) && !conflict.Stale:
 		p.suspect = false
 		d.Outcome, d.Holder = OutcomeStandby, conflict.Holder
 		c.standBy(p, d, conflict.Holder, d.At.Add(conflict.ExpiresIn))
@@ -341,7 +339,7 @@ func (c *Controller) settle(a *application) {
 			c.sequence = max(c.sequence, conflict.Sequence)
 		}
 		if d.ApplyFault != ApplyBusy { // which says nothing of this one
-			p.suspect = d.ApplyFault == ApplyTimeout || d.ApplyFault == ApplyUnreachable
+			p.suspect = d.ApplyFault == ApplyTimeout || d.ApplyFault == ApplyUnreachable || d.ApplyFault == ApplyServerError
 		}
 		if a.apply {
 			d.Outcome = OutcomeFailed
@@ -373,25 +371,6 @@ func (c *Controller) standBy(p *throttle, d *Decision, holder string, until time
 		}
 	}
 	p.holder, p.standbyUntil = holder, until
-}
-
-// applyFault sorts an error of a gate.
-func applyFault(err error) ApplyFault {
-	var conflict *ConflictError
-	switch {
-	case errors.Is(err, errBusy):
-		return ApplyBusy
-	case errors.Is(err, context.DeadlineExceeded):
-		return ApplyTimeout
-	case errors.Is(err, ErrUnknownProvider):
-		return ApplyUnknownProvider
-	case errors.Is(err, ErrRefused):
-		return ApplyRefused
-	case errors.As(err, &conflict):
-		return ApplyStaleSequence
-	default:
-		return ApplyUnreachable
-	}
 }
 
 // publish shows the decisions of a tick to those who ask, and counts them.

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
@@ -312,7 +314,7 @@ func TestSequencesRiseAcrossARestartOfTheSameHolder(t *testing.T) {
 			}
 			stop()
 		}
-		if !slices.IsSortedFunc(g.applied, func(a, b Lease) int { return int(a.Sequence) - int(b.Sequence) }) {
+		if !slices.IsSortedFunc(g.applied, func(a, b coordinator.ScaleRequest) int { return int(a.Sequence) - int(b.Sequence) }) {
 			t.Errorf("sequences do not rise: %+v", g.applied)
 		}
 	})
@@ -321,7 +323,7 @@ func TestSequencesRiseAcrossARestartOfTheSameHolder(t *testing.T) {
 func TestAHolderWhoseClockWentBackBetweenTwoLivesGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, g := newPrometheus(), newGate()
-		g.lease = Lease{Holder: "a", Sequence: uint64(time.Now().Add(time.Hour).UnixMicro())}
+		g.lease = coordinator.ScaleRequest{Holder: "a", Sequence: uint64(time.Now().Add(time.Hour).UnixMicro())}
 		c, stop := start(t, config(), p, nil, target(t, "bars", g))
 		defer stop()
 		pass(time.Second)
@@ -443,11 +445,12 @@ func TestErrorsOfCoordinatorsAreSorted(t *testing.T) {
 		err  error
 		want ApplyFault
 	}{
-		{"no such provider", fmt.Errorf("apply: %w", ErrUnknownProvider), ApplyUnknownProvider},
-		{"no right to", fmt.Errorf("apply: %w", ErrRefused), ApplyRefused},
+		{"no such provider", fmt.Errorf("apply: %w", coordinator.ErrUnknownProvider), ApplyUnknownProvider},
+		{"no right to", &client.Error{Status: 403}, ApplyRefused},
+		{"a proxy without a server behind it", &client.Error{Status: 502}, ApplyServerError},
 		{"nobody listens", errDown, ApplyUnreachable},
 		{"no answer in time", context.DeadlineExceeded, ApplyTimeout},
-		{"an older sequence of this holder", &ConflictError{Holder: "a", ExpiresIn: time.Second}, ApplyStaleSequence},
+		{"an older sequence of this holder", &coordinator.ConflictError{Holder: "a", ExpiresIn: time.Second, Stale: true}, ApplyStaleSequence},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

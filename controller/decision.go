@@ -54,7 +54,8 @@ const (
 	ApplyTimeout         ApplyFault = "timeout"
 	ApplyUnreachable     ApplyFault = "unreachable"
 	ApplyUnknownProvider ApplyFault = "unknown_provider"
-	ApplyRefused         ApplyFault = "refused"
+	ApplyRefused         ApplyFault = "refused"        // any other answer in the 400s
+	ApplyServerError     ApplyFault = "server_error"   // an answer in the 500s
 	ApplyStaleSequence   ApplyFault = "stale_sequence" // a newer lease of this very holder is in force
 	ApplyBusy            ApplyFault = "busy"           // too many unreachable coordinators were in line before it
 )

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -86,9 +87,9 @@ func (p *fakePrometheus) Read(ctx context.Context) (metrics.Snapshot, error) {
 // gate is a coordinator with the rules of leases, in memory.
 type gate struct {
 	mu       sync.Mutex
-	lease    Lease
+	lease    coordinator.ScaleRequest
 	expires  time.Time
-	applied  []Lease
+	applied  []coordinator.ScaleRequest
 	base     float64
 	slow     time.Duration
 	err      error
@@ -119,36 +120,38 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-func (g *gate) Apply(ctx context.Context, _ string, l Lease) (State, error) {
+func (g *gate) Apply(ctx context.Context, _ string, l coordinator.ScaleRequest) (coordinator.State, error) {
 	if err := g.enter(ctx); err != nil {
-		return State{}, err
+		return coordinator.State{}, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	left := time.Until(g.expires)
 	if g.lease.Holder == l.Holder && l.Sequence <= g.lease.Sequence || g.lease.Holder != l.Holder && left > 0 {
-		return State{}, &ConflictError{Holder: g.lease.Holder, Sequence: g.lease.Sequence, ExpiresIn: left}
+		return coordinator.State{}, &coordinator.ConflictError{
+			Holder: g.lease.Holder, Sequence: g.lease.Sequence, ExpiresIn: left, Stale: g.lease.Holder == l.Holder,
+		}
 	}
 	g.lease, g.expires = l, time.Now().Add(l.TTL)
 	g.applied = append(g.applied, l)
 	return g.state(), nil
 }
 
-func (g *gate) State(ctx context.Context, _ string) (State, error) {
+func (g *gate) State(ctx context.Context, _ string) (coordinator.State, error) {
 	if err := g.enter(ctx); err != nil {
-		return State{}, err
+		return coordinator.State{}, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.state(), nil
 }
 
-func (g *gate) state() State {
-	return State{Scale: g.lease.Scale, BasePerSecond: g.base, FloorPerSecond: 1, EffectivePerSecond: max(1, g.base*g.lease.Scale)}
+func (g *gate) state() coordinator.State {
+	return coordinator.State{Scale: g.lease.Scale, BasePerSecond: g.base, FloorPerSecond: 1, EffectivePerSecond: max(1, g.base*g.lease.Scale)}
 }
 
 // last is the newest lease, and whether it is in force.
-func (g *gate) last() (Lease, bool) {
+func (g *gate) last() (coordinator.ScaleRequest, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lease, time.Now().Before(g.expires)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -31,9 +32,9 @@ type throttle struct {
 
 	scale   float64 // the last one wanted; NaN before the first
 	newest  time.Time
-	decided time.Time // when the law decided last; zero before
-	state   State     // the last one read back
-	read    bool      // there is one
+	decided time.Time         // when the law decided last; zero before
+	state   coordinator.State // the last one read back
+	read    bool              // there is one
 
 	standbyUntil time.Time // another controller holds the lease so long
 	holder       string    // that controller; empty where there is none
