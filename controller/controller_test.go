@@ -49,7 +49,7 @@ func TestWhenSignalsFail(t *testing.T) {
 			p.err, p.slow, p.depth["bars"], p.age["bars"], p.without = nil, 0, 100, 0, nil
 		})
 	}
-	mode := func(m FailMode) func(*Target) { return func(t *Target) { t.FailMode = m } }
+	mode := func(m coordinator.FailMode) func(*Target) { return func(t *Target) { t.FailMode = m } }
 	needy := func(t *Target) { t.Providers[0].Law = needsDrain{} }
 
 	tests := []struct {
@@ -71,13 +71,13 @@ func TestWhenSignalsFail(t *testing.T) {
 			fails: down, after: time.Hour,
 			want: decided{ReasonFailMode, FaultQueryFailed, "0.5", OutcomeApplied, true}},
 		{name: "Prometheus down, fail mode open",
-			fails: down, after: 40 * time.Second, target: []func(*Target){mode(FailOpen)},
+			fails: down, after: 40 * time.Second, target: []func(*Target){mode(coordinator.FailOpen)},
 			want: decided{ReasonFailMode, FaultQueryFailed, "1", OutcomeApplied, true}},
 		{name: "Prometheus down, fail mode closed",
-			fails: down, after: 40 * time.Second, target: []func(*Target){mode(FailClosed)},
+			fails: down, after: 40 * time.Second, target: []func(*Target){mode(coordinator.FailClosed)},
 			want: decided{ReasonFailMode, FaultQueryFailed, "0", OutcomeApplied, true}},
 		{name: "Prometheus down, fail mode hold: the last scale goes on",
-			fails: down, after: 40 * time.Second, target: []func(*Target){mode(FailHold)},
+			fails: down, after: 40 * time.Second, target: []func(*Target){mode(coordinator.FailHold)},
 			want: decided{ReasonFailMode, FaultQueryFailed, "1", OutcomeApplied, true}},
 		{name: "Prometheus back: the law decides again within a back-off",
 			fails: down, after: 40 * time.Second, then: up, thenIn: 50 * time.Second,

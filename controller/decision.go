@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -123,7 +124,7 @@ type Decision struct {
 
 	thresholds pressure.Thresholds
 	staleAfter time.Duration
-	failMode   FailMode
+	failMode   coordinator.FailMode
 	clause     string         // the law's own words
 	leaseLevel pressure.Level // that goes with Scale
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/pressure"
 )
@@ -71,25 +72,25 @@ func (c *Controller) serveDecisions(w http.ResponseWriter, r *http.Request) {
 
 // targetView is a target as GET /v1/targets shows it.
 type targetView struct {
-	Target            string          `json:"target"`
-	State             string          `json:"state"` // controlled, dry_run or disabled
-	CoordinatorIDs    []string        `json:"coordinator_ids"`
-	Level             *pressure.Level `json:"level"` // null before the first good signals
-	LevelSince        *time.Time      `json:"level_since"`
-	Reason            Reason          `json:"reason,omitempty"`
-	Fault             Fault           `json:"fault,omitempty"`
-	Detail            string          `json:"detail,omitempty"`
-	AgeSeconds        *Number         `json:"age_seconds"`
-	SoftEnter         pressure.Mark   `json:"soft_enter"`
-	SoftExit          pressure.Mark   `json:"soft_exit"`
-	HardEnter         pressure.Mark   `json:"hard_enter"`
-	HardExit          pressure.Mark   `json:"hard_exit"`
-	ForSeconds        float64         `json:"for_seconds"`
-	CoolDownSeconds   float64         `json:"cool_down_seconds"`
-	StaleAfterSeconds float64         `json:"stale_after_seconds"`
-	LeaseSeconds      float64         `json:"lease_seconds"`
-	FailMode          FailMode        `json:"fail_mode"`
-	Providers         []providerView  `json:"providers"`
+	Target            string               `json:"target"`
+	State             string               `json:"state"` // controlled, dry_run or disabled
+	CoordinatorIDs    []string             `json:"coordinator_ids"`
+	Level             *pressure.Level      `json:"level"` // null before the first good signals
+	LevelSince        *time.Time           `json:"level_since"`
+	Reason            Reason               `json:"reason,omitempty"`
+	Fault             Fault                `json:"fault,omitempty"`
+	Detail            string               `json:"detail,omitempty"`
+	AgeSeconds        *Number              `json:"age_seconds"`
+	SoftEnter         pressure.Mark        `json:"soft_enter"`
+	SoftExit          pressure.Mark        `json:"soft_exit"`
+	HardEnter         pressure.Mark        `json:"hard_enter"`
+	HardExit          pressure.Mark        `json:"hard_exit"`
+	ForSeconds        float64              `json:"for_seconds"`
+	CoolDownSeconds   float64              `json:"cool_down_seconds"`
+	StaleAfterSeconds float64              `json:"stale_after_seconds"`
+	LeaseSeconds      float64              `json:"lease_seconds"`
+	FailMode          coordinator.FailMode `json:"fail_mode"`
+	Providers         []providerView       `json:"providers"`
 }
 
 type providerView struct {

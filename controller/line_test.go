@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -81,7 +82,7 @@ func TestDecisionsKeepTheirBoundsWhateverHappens(t *testing.T) {
 		subject := target(outer, "bars", nil, func(subject *Target) {
 			subject.Providers[0].Law = wild{t}
 			subject.Providers[0].Guard = Guard{HardCap: rapid.Float64Range(0, 1).Draw(t, "cap")}
-			subject.FailMode = rapid.SampledFrom([]FailMode{FailHold, FailOpen, FailSafe, FailClosed}).Draw(t, "mode")
+			subject.FailMode = rapid.SampledFrom([]coordinator.FailMode{coordinator.FailHold, coordinator.FailOpen, coordinator.FailSafe, coordinator.FailClosed}).Draw(t, "mode")
 			subject.For = rapid.SampledFrom([]time.Duration{0, 10 * time.Second}).Draw(t, "for")
 		})
 		now := time.Unix(1_760_500_000, 0)
@@ -174,7 +175,7 @@ func TestExplanationsHaveTheNumbers(t *testing.T) {
 			Reason: ReasonLaw, Level: &level, LevelSince: &base, Depth: Number(depth), Capacity: 10000,
 			thresholds: pressure.Thresholds{SoftEnter: 5000, SoftExit: 4000, HardEnter: 8000, HardExit: 7000, CoolDown: 10 * time.Second},
 			clause:     "the step law gives " + level.String() + " a scale of 0.5", LawScale: 0.5, Scale: 0.5, InForce: 0.5,
-			Outcome: OutcomeApplied, staleAfter: 30 * time.Second, failMode: FailSafe,
+			Outcome: OutcomeApplied, staleAfter: 30 * time.Second, failMode: coordinator.FailSafe,
 		}
 		for _, c := range change {
 			c(d)

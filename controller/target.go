@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
@@ -27,10 +28,10 @@ type Target struct {
 	SoftEnter, SoftExit, HardEnter, HardExit pressure.Mark
 	For, CoolDown                            time.Duration // as pressure.Thresholds has them
 
-	Lease      time.Duration // how long a scale lasts without renewal
-	StaleAfter time.Duration // age at which a sample is no longer decided on, > 0
-	FailMode   FailMode
-	SafeScale  float64 // the scale of FailSafe, in [0, 1]
+	Lease      time.Duration        // how long a scale lasts without renewal
+	StaleAfter time.Duration        // age at which a sample is no longer decided on, > 0
+	FailMode   coordinator.FailMode // where the signals are gone for longer
+	SafeScale  float64              // the scale of coordinator.FailSafe, in [0, 1]
 
 	Disabled bool // neither decided nor applied
 	DryRun   bool // decided and explained, not applied
@@ -46,16 +47,6 @@ type Provider struct {
 	Law     policy.Law // of this provider alone
 	Guard   Guard
 }
-
-// FailMode is the scale that a target goes to when its signals are gone.
-type FailMode string
-
-const (
-	FailHold   FailMode = "hold"   // the last scale
-	FailOpen   FailMode = "open"   // 1
-	FailSafe   FailMode = "safe"   // the target's SafeScale
-	FailClosed FailMode = "closed" // 0
-)
 
 // Validate reports everything that is wrong with the target by itself,
 // joined; every *invalid.Value's field starts with the target's name.
@@ -84,7 +75,7 @@ func (t Target) Validate() error {
 		report(invalid.New("stale_after", t.StaleAfter, "a duration > 0"))
 	}
 	switch t.FailMode {
-	case FailHold, FailOpen, FailSafe, FailClosed:
+	case coordinator.FailHold, coordinator.FailOpen, coordinator.FailSafe, coordinator.FailClosed:
 	default:
 		report(invalid.New("fail_mode", string(t.FailMode), "hold, open, safe or closed"))
 	}
@@ -154,11 +145,11 @@ func (t Target) thresholds(capacity float64) pressure.Thresholds {
 // A mode that holds has none where there was no last one, which is NaN.
 func (t Target) failScale(last float64, lastLevel pressure.Level) (float64, pressure.Level) {
 	switch t.FailMode {
-	case FailOpen:
+	case coordinator.FailOpen:
 		return 1, pressure.OK
-	case FailClosed:
+	case coordinator.FailClosed:
 		return 0, pressure.Hard
-	case FailHold:
+	case coordinator.FailHold:
 		return last, lastLevel
 	default:
 		return t.SafeScale, pressure.Soft

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/coordinator/client"
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/settings"
+)
+
+// newController puts the loop together. Its errors are about settings.
+func newController(s settings.Controller, targets []settings.Target, log *slog.Logger) (*controller.Controller, error) {
+	clientConfig, err := prometheusClientConfig(s.Prometheus.ClientConfigFile)
+	if s.WebConfigFile != "" {
+		if webErr := web.Validate(s.WebConfigFile); webErr != nil {
+			err = errors.Join(err, invalid.New("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile,
+				"a Prometheus web configuration file: "+webErr.Error()))
+		}
+	}
+	api, apiErr := metrics.NewAPI(s.Prometheus.URL, clientConfig)
+	err = errors.Join(err, asVariables(apiErr))
+
+	var names []metrics.Names
+	var controlled []controller.Target
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = idleConnections
+	httpClient := &http.Client{Transport: transport}
+	for _, t := range targets {
+		target, targetErr := newTarget(t, httpClient)
+		err = errors.Join(err, targetErr)
+		controlled = append(controlled, target)
+		if !slices.Contains(names, target.Names) {
+			names = append(names, target.Names)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	reader, err := metrics.NewReader(api, names, log)
+	if err != nil {
+		return nil, err
+	}
+	return controller.New(controller.Config{
+		Interval: s.Interval, QueryTimeout: s.Prometheus.Timeout, ApplyTimeout: s.ApplyTimeout,
+		Holder: cmp.Or(s.Holder, defaultHolder()), Decisions: s.Decisions,
+	}, reader, controlled, log)
+}
+
+// idleConnections are kept to each coordinator between two ticks.
+const idleConnections = 16
+
+func prometheusClientConfig(file string) (config.HTTPClientConfig, error) {
+	if file == "" {
+		return config.DefaultHTTPClientConfig, nil
+	}
+	loaded, _, err := config.LoadHTTPConfigFile(file)
+	if err != nil {
+		return config.DefaultHTTPClientConfig, invalid.New("HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE", file,
+			"a file with Prometheus' HTTP client settings: "+err.Error())
+	}
+	return *loaded, nil
+}
+
+// newTarget makes a target of its settings.
+func newTarget(t settings.Target, httpClient *http.Client) (controller.Target, error) {
+	gate, gateErr := client.New(t.CoordinatorURL, httpClient)
+	law, lawErr := newLaw(t)
+	return controller.Target{
+		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: seriesNames(t.Series),
+		Providers: []controller.Provider{{
+			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
+			Guard: controller.Guard{HardCap: t.Scales.Hard},
+		}},
+		Capacity: t.QueueCapacity, SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
+		For: t.LevelFor, CoolDown: t.CoolDown,
+		Lease: t.Lease, StaleAfter: t.StaleAfter, FailMode: coordinator.FailMode(t.FailMode), SafeScale: t.Scales.Soft,
+		Disabled: !t.Enabled, DryRun: t.DryRun,
+	}, errors.Join(asVariables(gateErr), lawErr)
+}
+
+// asVariables names the fields of an error as the settings do.
+func asVariables(err error) error {
+	var errs []error
+	for _, v := range invalid.All(err) {
+		named := *v
+		named.Field = "HEADGATE_" + strings.ToUpper(v.Field)
+		errs = append(errs, &named)
+	}
+	if len(errs) == 0 {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+// newLaw makes the law that the settings name.
+func newLaw(t settings.Target) (policy.Law, error) {
+	switch t.Policy {
+	case policy.StepName:
+		return policy.NewStep(t.Scales.OK, t.Scales.Soft, t.Scales.Hard)
+	}
+	return nil, invalid.New("HEADGATE_POLICY", t.Policy, policy.StepName)
+}
+
+// seriesNames turns the word for no series into no name.
+func seriesNames(s settings.Series) metrics.Names {
+	name := func(name string) string {
+		if name == settings.None {
+			return ""
+		}
+		return name
+	}
+	return metrics.Names{
+		Depth: name(s.Depth), Capacity: name(s.Capacity), Soft: name(s.Soft), Hard: name(s.Hard),
+		Accepted: name(s.Accepted), Written: name(s.Written), Dropped: name(s.Dropped),
+		CoordinatorLabel: s.CoordinatorLabel, Matchers: s.Matchers,
+	}
+}
+
+// defaultHolder is a name that no other controller has.
+func defaultHolder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "controller"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
