@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -126,6 +127,8 @@ func (r *reader) finish(s *section, n *Node, j *Job) {
 		}
 		if !strings.HasPrefix(v.Path, "/") || strings.ContainsAny(v.Path, " {}?#") {
 			s.report("path", v.Path, "a path such as /v1/items")
+		} else if taken(v.Path) {
+			s.report("path", v.Path, "a path that the pipeline has no other use for, such as /v1/items")
 		}
 	case *Gate:
 		r.provider(s, "provider", v.Provider, j.Providers)
@@ -141,7 +144,7 @@ func (r *reader) finish(s *section, n *Node, j *Job) {
 	case *WriteQueue:
 		r.writeQueue(s, v, j)
 	case *SQLite:
-		s.resolvePath("path", &v.Path)
+		s.folder("path", v.Path)
 		v.Config = sqlite.Config{Path: v.Path, Table: v.Table, Synchronous: v.Synchronous, BusyTimeout: v.BusyTimeout}
 		s.check(v.Config.Validate())
 		r.pace(s, &v.Pace)
@@ -152,6 +155,12 @@ func (r *reader) finish(s *section, n *Node, j *Job) {
 	case *Discard:
 		r.pace(s, &v.Pace)
 	}
+}
+
+// taken reports whether the pipeline itself answers on a path.
+func taken(path string) bool {
+	return path == "/" || path == "/metrics" || path == "/feedback" || path == "/v1/feedback" || path == "/v1/changes" ||
+		strings.HasPrefix(path, "/-/") || strings.HasPrefix(path+"/", "/v1/providers/")
 }
 
 // check reports what a package says of settings that were made of a section's
@@ -172,7 +181,7 @@ func (s *section) number(key, text string) {
 }
 
 func (r *reader) writeQueue(s *section, v *WriteQueue, j *Job) {
-	s.resolvePath("dead_letter_path", &v.DeadLetterPath)
+	s.folder("dead_letter_path", v.DeadLetterPath)
 	if v.CoordinatorID == "" {
 		v.CoordinatorID = j.Name
 	}
@@ -239,6 +248,19 @@ func (r *reader) pace(s *section, p *Pace) {
 			return err
 		})
 	}
+}
+
+// folder checks that a file can be made where the job wants one.
+func (s *section) folder(key, path string) {
+	if path == "" {
+		return // reported
+	}
+	folder, err := s.r.in.Open(filepath.Dir(path))
+	if err != nil {
+		s.report(key, path, "a file in a folder that exists")
+		return
+	}
+	folder.Close()
 }
 
 // file hands a file that the job names to read, and reports what is wrong with

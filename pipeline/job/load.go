@@ -29,7 +29,7 @@ const largestFile = 1 << 20
 
 // Input is what a job is read from.
 type Input struct {
-	Path     string   // of the job file, as errors name it; its folder is where relative paths in it begin
+	Path     string   // of the job file, as errors name it; its folder is where those of the files it reads begin
 	Data     []byte   // the file's content
 	Environ  []string // as os.Environ returns it
 	Policies []string // names of the feedback policies that there are
@@ -44,8 +44,9 @@ type Input struct {
 // other prefixes are not looked at beyond MDP_FB_, which are the feedback's
 // other names.
 //
-// A relative path begins at the job file's folder where the file gives it, and
-// at the working directory where a variable does.
+// The relative path of a file that the job reads begins at the job file's
+// folder, and at the working directory where a variable gives it. That of a
+// file that the job writes begins at the working directory.
 func Load(ctx context.Context, in Input) (*Job, error) {
 	r := &reader{
 		ctx: ctx, in: in, env: settings.Environ(in.Environ),
@@ -442,7 +443,8 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// resolvePath makes a path that the file gives begin at the file's folder.
+// resolvePath makes the path of a file that is read begin at the job file's
+// folder, where the job file gives it.
 func (s *section) resolvePath(key string, path *string) {
 	if *path == "" || filepath.IsAbs(*path) || s.from[key].variable != "" {
 		return

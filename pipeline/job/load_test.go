@@ -37,6 +37,7 @@ func load(file string, environ ...string) (*job.Job, error) {
 			"jobs/items.jsonl": "{\"a\":1}\n\n{\"a\":2}\n",
 			"jobs/bad.jsonl":   "{\"a\":1}\n[2]\n{\"a\":\n",
 			"open.csv":         "0,1\n",
+			".":                "",
 		}),
 	})
 }
@@ -92,8 +93,8 @@ func TestASmallJobHasTheDefaults(t *testing.T) {
 	if diff := cmp.Diff(writequeue.DefaultConfig("bars"), queue.Config); diff != "" {
 		t.Error("the queue's defaults drifted from writequeue's:", diff)
 	}
-	if got := j.Nodes[3].Settings.(*job.SQLite).Path; got != "jobs/bars.db" {
-		t.Errorf("path: got %s, want it beside the job file", got)
+	if got := j.Nodes[3].Settings.(*job.SQLite).Path; got != "bars.db" {
+		t.Errorf("path: got %s, want it in the working directory", got)
 	}
 }
 
@@ -322,7 +323,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 		want: []string{
 			`jobs/job.yaml:6: dag.nodes.y is "path /v1/items", want a path of its own, for x has this one`,
 			`jobs/job.yaml:8: dag.nodes.p is "coordinator_id bars", want a coordinator_id of its own, for q has this one`,
-			`jobs/job.yaml:8: dag.nodes.p is "dead_letter_path jobs/dead-letters.ndjson", want a dead_letter_path of its own, for q has this one`,
+			`jobs/job.yaml:8: dag.nodes.p is "dead_letter_path dead-letters.ndjson", want a dead_letter_path of its own, for q has this one`,
 		},
 	}, {
 		name: "settings of nodes that no range can check",
@@ -360,6 +361,24 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			`jobs/job.yaml:7: dag.nodes.c.file: jobs/bad.jsonl: line 2 is "[2]", want one JSON object`,
 			`jobs/job.yaml:7: dag.nodes.c.file: jobs/bad.jsonl: line 3 is "{\"a\":", want one JSON object`,
 			`jobs/job.yaml:8: dag.nodes.d.pace_file: jobs/bad.csv: line 2, value is "many", want a finite number >= 0`,
+		},
+	}, {
+		name: "files in folders that are not there",
+		file: strings.Replace(strings.Replace(small, "path: bars.db", "path: gone/bars.db", 1), "{type: write_queue}", "{type: write_queue, dead_letter_path: gone/dead}", 1),
+		want: []string{
+			`jobs/job.yaml:7: dag.nodes.queue.dead_letter_path is "gone/dead", want a file in a folder that exists`,
+			`jobs/job.yaml:8: dag.nodes.store.path is "gone/bars.db", want a file in a folder that exists`,
+		},
+	}, {
+		name: "paths that the pipeline has another use for",
+		file: withNodes(`
+    a: {type: http, path: /metrics}
+    b: {type: http, path: /v1/providers/x}
+    d: {type: discard}
+`, `[[a, d], [b, d]]`),
+		want: []string{
+			`jobs/job.yaml:5: dag.nodes.a.path is "/metrics", want a path that the pipeline has no other use for, such as /v1/items`,
+			`jobs/job.yaml:6: dag.nodes.b.path is "/v1/providers/x", want a path that the pipeline has no other use for, such as /v1/items`,
 		},
 	}, {
 		name: "a feedback provider that does not exist",

@@ -1,0 +1,281 @@
+// Package pipeline runs a job: sources bring items in, gates let them through
+// as their providers' budgets allow, transforms change them, a write queue
+// holds them and a store takes them. The queue's feedback throttles the gate by
+// itself.
+//
+//	source -> gate -> transforms -> write queue -> sink
+//	           ^                        |
+//	           +------- feedback -------+
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/pipeline/job"
+	"github.com/headgate/headgate/pipeline/journal"
+	"github.com/headgate/headgate/writequeue"
+)
+
+// Options are what a pipeline has beside its job. All of them may be left
+// zero.
+type Options struct {
+	Log           *slog.Logger
+	Policies      map[string]NewPolicy // feedback policies by name, beside those of Policies
+	WebConfigFile string               // Prometheus web configuration with TLS and users, for all servers
+	GrantJournal  string               // file of the grants; none where empty
+
+	// Listening is told the address of the pipeline's own server once it is
+	// open, for those who gave port 0. It must not wait.
+	Listening func(address string)
+}
+
+// Pipeline is a job at work. It is made by New and run once.
+type Pipeline struct {
+	job     *job.Job
+	log     *slog.Logger
+	options Options
+
+	coordinator *coordinator.Coordinator
+	bus         *feedback.Bus
+	series      *series
+	journal     *journal.Journal // nil for none
+	granted     atomic.Uint64    // items
+
+	sources []source
+	queues  []*writequeue.Queue
+	counted []counted
+	muxes   map[string]*http.ServeMux // by address
+	closers []io.Closer               // of the stores
+
+	stopping    context.Context // ends when the sources are to stop
+	stopSources context.CancelFunc
+	serving     context.Context // ends when requests in progress are to end
+	stopServing context.CancelFunc
+	started     time.Time
+	ready       atomic.Bool
+}
+
+// New makes a pipeline of a job: it opens the stores, the dead letters and the
+// journal, but no port, and starts nothing. Run, or else Close, gives all of
+// them back.
+func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
+	p := &Pipeline{job: j, log: o.Log, options: o, series: newSeries(), muxes: map[string]*http.ServeMux{}}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.stopping, p.stopSources = context.WithCancel(context.WithoutCancel(ctx))
+	p.serving, p.stopServing = context.WithCancel(context.WithoutCancel(ctx))
+	p.bus = feedback.NewBus(p.log)
+	p.coordinator = coordinator.New(coordinator.WithLogger(p.log), coordinator.WithGrantObserver(p.observe))
+	p.series.registry.MustRegister(p.coordinator, p.bus)
+
+	policies := Policies()
+	maps.Copy(policies, o.Policies)
+	err := p.build(ctx, policies)
+	if err == nil && o.GrantJournal != "" {
+		p.journal, err = journal.Open(o.GrantJournal)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the pipeline: %w", err), p.Close())
+	}
+	p.serveAPI()
+	return p, nil
+}
+
+// observe sees every grant of the coordinator, and must be quick.
+func (p *Pipeline) observe(g coordinator.Grant) {
+	p.granted.Add(uint64(g.N))
+	if p.journal != nil {
+		p.journal.Grant(g)
+	}
+}
+
+// Coordinator is the pipeline's own, for programs that embed one.
+func (p *Pipeline) Coordinator() *coordinator.Coordinator { return p.coordinator }
+
+// Bus carries the queues' events, for programs that want to hear them too.
+func (p *Pipeline) Bus() *feedback.Bus { return p.bus }
+
+// Close gives back what New opened, where Run was not called.
+func (p *Pipeline) Close() error {
+	p.stopSources()
+	p.stopServing()
+	p.coordinator.Close()
+	var errs []error
+	for _, c := range p.closers {
+		errs = append(errs, c.Close())
+	}
+	if p.journal != nil {
+		errs = append(errs, p.journal.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run runs the job until ctx ends, or all sources have come to their end and
+// the job is to stop then, or something fails. Then it stops, in this order: the
+// sources; the queues, each of which is emptied within its time limit and gives
+// what is left to the dead letters; the HTTP servers; the stores.
+//
+// When the sources ended by themselves the queues are emptied without a limit
+// before that, until ctx ends.
+func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
+	p.started = time.Now()
+	servers, err := p.listen()
+	if err != nil {
+		return p.Summary(), errors.Join(err, p.Close())
+	}
+	queues := p.startQueues(ctx)
+	watch := p.startJournal(ctx)
+	sources := p.startSources()
+	p.ready.Store(true)
+	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.address)
+
+	err = p.wait(ctx, servers, queues, sources)
+
+	p.ready.Store(false)
+	p.stopSources()
+	<-sources.done
+	queues.stop()
+	<-queues.done
+	p.stopServing() // streams would go on for ever
+	err = errors.Join(err, queues.err, servers.shutdown(p.job.Metrics.ShutdownTimeout))
+	watch.stop()
+	<-watch.done
+	err = errors.Join(err, p.Close())
+
+	summary := p.Summary()
+	summary.log(p.log)
+	if !summary.Conserved {
+		err = errors.Join(err, errors.New("items are not accounted for: accepted is not the sum of what became of them"))
+	}
+	return summary, err
+}
+
+// wait returns when the pipeline is to stop, with the error that is why.
+func (p *Pipeline) wait(ctx context.Context, servers *servers, queues, sources *task) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-servers.failed:
+		return err
+	case <-queues.done:
+		return errors.New("the write queues ended before their time")
+	case <-sources.done:
+	}
+	if sources.err != nil {
+		return sources.err
+	}
+	p.log.Info("all sources have come to their end", "when_done", p.job.WhenDone)
+	// What is asked is whether the queues are empty. They tell nobody when that
+	// comes about, and a twentieth of a second matters to nobody here.
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for p.job.WhenDone == "stay" || p.waiting() > 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-servers.failed:
+			return err
+		case <-queues.done:
+			return errors.New("the write queues ended before their time")
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) waiting() (items uint64) {
+	for _, q := range p.queues {
+		items += q.Stats().Waiting
+	}
+	return items
+}
+
+// task is goroutines that are stopped and waited for together.
+type task struct {
+	stop context.CancelFunc
+	done chan struct{} // closed when all have ended
+	err  error         // of all of them; to be read after done
+}
+
+// start runs functions until they end by themselves or are stopped.
+func start(ctx context.Context, functions ...func(context.Context) error) *task {
+	ctx, cancel := context.WithCancel(ctx)
+	t := &task{stop: cancel, done: make(chan struct{})}
+	errs := make([]error, len(functions))
+	var group sync.WaitGroup
+	for i, f := range functions {
+		group.Go(func() { errs[i] = f(ctx) })
+	}
+	go func() {
+		group.Wait()
+		cancel()
+		t.err = errors.Join(errs...)
+		close(t.done)
+	}()
+	return t
+}
+
+// forever is for what has nothing to do but must not end.
+func forever(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// startQueues lets the queues work. They go on when ctx ends, until stopped.
+func (p *Pipeline) startQueues(ctx context.Context) *task {
+	run := []func(context.Context) error{forever}
+	for _, q := range p.queues {
+		run = append(run, q.Run)
+	}
+	return start(context.WithoutCancel(ctx), run...)
+}
+
+// startSources lets the sources bring items in until they are to stop. One that
+// fails stops the others; those that wait for requests never come to an end.
+func (p *Pipeline) startSources() *task {
+	var run []func(context.Context) error
+	for _, s := range p.sources {
+		if s.run == nil {
+			run = append(run, forever)
+			continue
+		}
+		run = append(run, func(ctx context.Context) error {
+			err := s.run(ctx)
+			if err != nil {
+				p.stopSources()
+				return fmt.Errorf("source %s: %w", s.name, err)
+			}
+			return nil
+		})
+	}
+	return start(p.stopping, run...)
+}
+
+// startJournal notes the changes of the effective rates.
+func (p *Pipeline) startJournal(ctx context.Context) *task {
+	if p.journal == nil {
+		return start(ctx)
+	}
+	return start(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		rates := map[string]float64{}
+		for state := range p.coordinator.Watch(ctx) {
+			if last, known := rates[state.Provider]; !known || last != state.EffectivePerSecond {
+				rates[state.Provider] = state.EffectivePerSecond
+				p.journal.Rate(time.Now(), state.Provider, state.EffectivePerSecond, state.Burst)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,128 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/headgate/headgate/coordinator/httpapi"
+	"github.com/headgate/headgate/writequeue"
+)
+
+// serveAPI puts the coordinator's API, the metrics and the health on the
+// pipeline's own address.
+func (p *Pipeline) serveAPI() {
+	p.handle("", "/metrics", promhttp.HandlerFor(p.series.registry, promhttp.HandlerOpts{
+		Registry: p.series.registry, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelError),
+	}))
+	p.handle("", "/-/healthy", http.HandlerFunc(p.healthy))
+	p.handle("", "/-/ready", http.HandlerFunc(p.isReady))
+	p.handle("", "/", httpapi.New(p.serving, p.coordinator, p.bus, p.log))
+}
+
+// health is the body of both health routes.
+type health struct {
+	Status string                       `json:"status"`
+	Queues map[string]writequeue.Health `json:"queues,omitempty"` // by coordinator_id
+}
+
+// healthy answers 200 as long as the process works, whatever the store does:
+// to start the process anew would mend nothing.
+func (p *Pipeline) healthy(w http.ResponseWriter, _ *http.Request) {
+	p.tellHealth(w, http.StatusOK, "ok")
+}
+
+// isReady answers 200 while the pipeline takes items.
+func (p *Pipeline) isReady(w http.ResponseWriter, _ *http.Request) {
+	if !p.ready.Load() {
+		p.tellHealth(w, http.StatusServiceUnavailable, "starting or stopping")
+		return
+	}
+	p.tellHealth(w, http.StatusOK, "ready")
+}
+
+func (p *Pipeline) tellHealth(w http.ResponseWriter, code int, status string) {
+	body := health{Status: status, Queues: map[string]writequeue.Health{}}
+	for _, q := range p.queues {
+		body.Queues[q.Stats().CoordinatorID] = q.Health()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // whoever asked is gone where this fails
+}
+
+// servers are the HTTP servers of a pipeline.
+type servers struct {
+	address string // of the pipeline's own
+	all     []*http.Server
+	failed  chan error // what a server ended with before it was shut down
+	group   sync.WaitGroup
+}
+
+// listen opens all ports, or none of them, and serves.
+func (p *Pipeline) listen() (*servers, error) {
+	addresses := slices.Sorted(maps.Keys(p.muxes))
+	var listeners []net.Listener
+	for _, address := range addresses {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, fmt.Errorf("open the port: %w", err)
+		}
+		listeners = append(listeners, listener)
+	}
+	s := &servers{failed: make(chan error, len(listeners))}
+	for i, listener := range listeners {
+		if addresses[i] == p.job.Metrics.Listen {
+			s.address = listener.Addr().String()
+		}
+		server := &http.Server{
+			Handler:           p.muxes[addresses[i]],
+			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       time.Minute,
+			IdleTimeout:       2 * time.Minute,
+			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+			BaseContext:       func(net.Listener) context.Context { return p.serving },
+		}
+		s.all = append(s.all, server)
+		s.group.Go(func() {
+			err := web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &p.options.WebConfigFile}, p.log)
+			if !errors.Is(err, http.ErrServerClosed) {
+				s.failed <- fmt.Errorf("serve HTTP: %w", err)
+			}
+		})
+	}
+	if p.options.Listening != nil {
+		p.options.Listening(s.address)
+	}
+	return s, nil
+}
+
+// shutdown ends the servers: requests in progress have so long to end.
+func (s *servers) shutdown(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var errs []error
+	for _, server := range s.all {
+		err := server.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close()
+		}
+		errs = append(errs, err)
+	}
+	s.group.Wait()
+	return errors.Join(errs...)
+}
