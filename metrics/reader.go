@@ -33,6 +33,7 @@ type Reader struct {
 	names []Names
 	query string
 	parts map[string]part
+	known []map[model.LabelValue]signal // by the index of names, and by series
 	log   *slog.Logger
 
 	mu       sync.Mutex
@@ -77,16 +78,19 @@ func NewReader(api Querier, names []Names, log *slog.Logger) (*Reader, error) {
 		return nil, err
 	}
 	parts := map[string]part{nowPart: {names: -1}}
+	known := make([]map[model.LabelValue]signal, len(names))
 	for i, n := range names {
 		parts[fmt.Sprint(i)] = part{names: i}
+		known[i] = map[model.LabelValue]signal{}
 		for _, s := range n.signals() {
+			known[i][model.LabelValue(s.series)] = s.signal
 			if s.signal.timed() {
 				parts[timePart(i, s.signal)] = part{names: i, timed: true, of: s.signal}
 			}
 		}
 	}
 	return &Reader{
-		api: api, names: slices.Clone(names), query: query(names), parts: parts, log: log,
+		api: api, names: slices.Clone(names), query: query(names), parts: parts, known: known, log: log,
 		counters: map[seriesKey]counter{},
 	}, nil
 }
@@ -224,15 +228,12 @@ func (r *Reader) reading(p part, known bool, sample *model.Sample, times map[ser
 	if !known {
 		return reading{}, false
 	}
-	n := r.names[p.names]
-	name := string(sample.Metric[model.MetricNameLabel])
-	signals := n.signals()
-	i := slices.IndexFunc(signals, func(s named) bool { return s.series == name })
-	id := string(sample.Metric[model.LabelName(n.CoordinatorLabel)])
-	if i < 0 || id == "" {
+	signal, known := r.known[p.names][sample.Metric[model.MetricNameLabel]]
+	id := string(sample.Metric[model.LabelName(r.names[p.names].CoordinatorLabel)])
+	if !known || id == "" {
 		return reading{}, false
 	}
-	key := seriesKey{p.names, signals[i].signal, labels(sample.Metric, nil)}
+	key := seriesKey{p.names, signal, labels(sample.Metric, nil)}
 	instance := sample.Metric[model.InstanceLabel]
 	if instance == "" {
 		instance = sample.Metric["pod"]
@@ -241,7 +242,7 @@ func (r *Reader) reading(p part, known bool, sample *model.Sample, times map[ser
 		seriesKey:   key,
 		coordinator: id,
 		instance:    string(instance),
-		identity:    labels(sample.Metric, scrapeLabels),
+		identity:    identity(sample.Metric, key.labels),
 		value:       float64(sample.Value),
 		at:          times[key],
 	}, true
@@ -254,6 +255,16 @@ var scrapeLabels = []model.LabelName{
 	"job", "endpoint", "service", "container", "prometheus", "prometheus_replica",
 }
 
+// identity is all, the labels of a series, without the scrapeLabels.
+func identity(metric model.Metric, all string) string {
+	for _, name := range scrapeLabels {
+		if _, has := metric[name]; has {
+			return labels(metric, scrapeLabels)
+		}
+	}
+	return all
+}
+
 // labels writes a series' labels without its name, the mark and those of skip.
 func labels(metric model.Metric, skip []model.LabelName) string {
 	names := make([]model.LabelName, 0, len(metric))
@@ -263,7 +274,12 @@ func labels(metric model.Metric, skip []model.LabelName) string {
 		}
 	}
 	slices.Sort(names)
+	size := 0
+	for _, name := range names {
+		size += len(name) + len(metric[name]) + 2
+	}
 	var b strings.Builder
+	b.Grow(size)
 	for _, name := range names {
 		b.WriteString(string(name))
 		b.WriteByte(0xff) // is in no UTF-8 text

@@ -565,3 +565,24 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkRead is one tick of a fleet: ten thousand coordinators with every
+// series, from the decoded answer to the snapshot.
+func BenchmarkRead(b *testing.B) {
+	a := evaluated(10)
+	for i := range 10_000 {
+		for _, series := range []string{depthA, capacityA, softA, hardA, acceptedA, writtenA, droppedA} {
+			a.has(strings.Replace(series, `"bars"`, fmt.Sprintf(`"bars-%d"`, i), 1), float64(i%2), 9)
+		}
+	}
+	reader, err := metrics.NewReader(&answers{values: []model.Value{a.vector}}, []metrics.Names{metrics.DefaultNames()}, quiet)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if s, err := reader.Read(b.Context()); err != nil || len(s.Coordinators) != 10_000 {
+			b.Fatalf("%d coordinators, %v", len(s.Coordinators), err)
+		}
+	}
+}
