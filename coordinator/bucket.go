@@ -20,15 +20,11 @@ import (
 type bucket struct {
 	rate   float64       // tokens per second, >= 0
 	burst  float64       // the most that it holds, > 0
-	tokens float64       // in it at the time at; in (-slack, burst]
+	tokens float64       // in it at the time at; in [0, burst]
 	at     time.Duration // on the clock of the caller
 
 	waiting list.List // of *waiter, the oldest first
 }
-
-// slack is how many tokens a sum may fall short by the rounding of its
-// summands. What is given too early is owed: tokens is negative then.
-const slack = 1e-6
 
 // waiter is a call that waits in line.
 type waiter struct {
@@ -55,7 +51,7 @@ func (b *bucket) take(n float64, now time.Duration) bool {
 		return false
 	}
 	b.fill(now)
-	if b.tokens < n-slack {
+	if b.tokens < n {
 		return false
 	}
 	b.tokens -= n
@@ -68,7 +64,7 @@ func (b *bucket) setRate(rate float64, now time.Duration) {
 	b.fill(now)
 	b.rate = rate
 	if rate == 0 {
-		b.tokens = min(b.tokens, 0)
+		b.tokens = 0
 	}
 }
 
@@ -81,7 +77,7 @@ func (b *bucket) serve(now time.Duration, granted func(*waiter)) {
 	b.fill(now)
 	for first := b.waiting.Front(); first != nil; first = b.waiting.Front() {
 		w := first.Value.(*waiter)
-		if b.tokens < w.n-slack {
+		if b.tokens < w.n {
 			return
 		}
 		b.tokens -= w.n
@@ -90,8 +86,9 @@ func (b *bucket) serve(now time.Duration, granted func(*waiter)) {
 	}
 }
 
-// next is when there will be enough for the first in line. There is no such
-// time while nobody waits or the bucket is parked.
+// next is when there will be enough for the first in line, or by the rounding
+// of the sums a nanosecond before that; serve then waits for the rest. There is
+// no such time while nobody waits or the bucket is parked.
 func (b *bucket) next() (at time.Duration, ok bool) {
 	first := b.waiting.Front()
 	if first == nil || b.rate == 0 {
