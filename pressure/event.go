@@ -64,13 +64,14 @@ func DecodeEvent(data []byte) (Event, error) {
 	event := Event{Source: wire.Source}
 	if wire.CoordinatorID == nil {
 		errs = append(errs, invalid.Missing("coordinator_id", "a name"))
+		event.CoordinatorID = "?" // told already
 	} else {
 		event.CoordinatorID = *wire.CoordinatorID
 	}
 	count := func(field string, n *json.Number, want string) int {
 		if n == nil {
 			errs = append(errs, invalid.Missing(field, want))
-			return 1
+			return 1 // told already
 		}
 		v, err := n.Int64()
 		if err != nil || int64(int(v)) != v {
