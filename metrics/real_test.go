@@ -170,10 +170,10 @@ func TestRealPrometheusWithNothingButAForeignDepth(t *testing.T) {
 		t.Errorf("observation is %+v, want nothing but a depth of 4200", o)
 	}
 
-	// A depth that keeps the time at which it was measured stays in the answer;
-	// its age tells.
-	e.set(fmt.Sprintf(`acme_write_backlog{queue="bars"} 4300 %d`, time.Now().UnixMilli()))
-	until(t, reader, "bars", "that is old", func(o metrics.Observation, age time.Duration, ok bool) bool {
+	// A depth that comes with the time at which it was measured leaves no stale
+	// marker behind; its age tells.
+	e.set(fmt.Sprintf(`acme_write_backlog{queue="trades"} 4300 %d`, time.Now().UnixMilli()))
+	until(t, reader, "trades", "that is old", func(o metrics.Observation, age time.Duration, ok bool) bool {
 		return ok && o.Depth == 4300 && age > 5*interval
 	})
 }
