@@ -28,6 +28,7 @@ import (
 type Coordinator struct {
 	log     *slog.Logger
 	observe func(Grant)
+	onRate  func(Rate)
 	started time.Time // what now counts from
 	wait    *prometheus.HistogramVec
 
@@ -47,6 +48,14 @@ type Grant struct {
 	Burst         int
 }
 
+// Rate is a provider's effective rate from a time on.
+type Rate struct {
+	At        time.Time
+	Provider  string
+	PerSecond float64
+	Burst     int
+}
+
 // Option changes how a coordinator is made.
 type Option func(*Coordinator)
 
@@ -58,6 +67,13 @@ func WithLogger(log *slog.Logger) Option { return func(c *Coordinator) { c.log =
 // coordinator.
 func WithGrantObserver(observe func(Grant)) Option {
 	return func(c *Coordinator) { c.observe = observe }
+}
+
+// WithRateObserver lets observe see every effective rate of a provider, the
+// first one when it is registered, in order with its grants. It is called as a
+// grant observer is.
+func WithRateObserver(observe func(Rate)) Option {
+	return func(c *Coordinator) { c.onRate = observe }
 }
 
 // New returns a coordinator without providers. Close ends it.

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -217,6 +218,36 @@ func TestAChangeOfRateCountsForThoseWhoWait(t *testing.T) {
 			if got := <-done; got < want || got > want+time.Microsecond {
 				t.Errorf("number %d came through after %v, want %v", i+1, got, want)
 			}
+		}
+	})
+}
+
+func TestObserversSeeGrantsAndRatesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		begin := time.Now()
+		c := New(
+			WithGrantObserver(func(g Grant) {
+				seen = append(seen, fmt.Sprintf("%v: %d at %v/s", g.At.Sub(begin), g.N, g.RatePerSecond))
+			}),
+			WithRateObserver(func(r Rate) {
+				seen = append(seen, fmt.Sprintf("%v: %v/s", r.At.Sub(begin), r.PerSecond))
+			}),
+		)
+		defer c.Close()
+		if err := c.Register(ibkr()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := c.Acquire(context.Background(), "ibkr", 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.SetScale("ibkr", 0.5)
+		c.SetScale("ibkr", 0.5)
+		want := []string{"0s: 100/s", "0s: 10 at 100/s", "100ms: 10 at 100/s", "100ms: 50/s"}
+		if diff := cmp.Diff(want, seen); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

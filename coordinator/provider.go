@@ -165,6 +165,7 @@ func newGate(c *Coordinator, p Provider) *gate {
 		}
 	}
 	g.bucket = newBucket(g.rate(), float64(p.Burst), now)
+	g.observeRate(now)
 	g.wait = c.wait.WithLabelValues(p.Name)
 	g.timer = time.AfterFunc(time.Hour, g.wake)
 	g.timer.Stop()
@@ -261,6 +262,13 @@ func (g *gate) granted(n int, waited, now time.Duration) {
 			At: g.c.started.Add(now), Provider: g.Name, N: n, Waited: waited,
 			RatePerSecond: g.bucket.rate, Burst: g.Burst,
 		})
+	}
+}
+
+// observeRate tells the observer the rate from now on.
+func (g *gate) observeRate(now time.Duration) {
+	if g.c.onRate != nil {
+		g.c.onRate(Rate{At: g.c.started.Add(now), Provider: g.Name, PerSecond: g.bucket.rate, Burst: g.Burst})
 	}
 }
 

@@ -195,6 +195,7 @@ func (g *gate) remove(owner Owner) bool {
 func (g *gate) changed(now time.Duration, tell bool) {
 	if rate := g.rate(); rate != g.bucket.rate {
 		g.bucket.setRate(rate, now)
+		g.observeRate(now)
 		tell = true
 	}
 	g.serve(now)

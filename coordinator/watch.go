@@ -75,11 +75,18 @@ func (c *Coordinator) Watch(ctx context.Context) iter.Seq[State] {
 			delete(c.watchers, w)
 			c.mu.Unlock()
 		}()
+		told := map[string]uint64{} // versions
 		for {
 			providers, ended := w.take()
 			for _, name := range providers {
 				state, err := c.State(name)
-				if err == nil && !yield(state) {
+				// A change that came between the note and the reading is told
+				// already when its own note is taken.
+				if last, before := told[name]; err != nil || before && last == state.Version {
+					continue
+				}
+				told[name] = state.Version
+				if !yield(state) {
 					return
 				}
 			}
