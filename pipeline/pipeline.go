@@ -35,9 +35,10 @@ type Options struct {
 	WebConfigFile string               // Prometheus web configuration with TLS and users, for all servers
 	GrantJournal  string               // file of the grants; none where empty
 
-	// Listening is told the address of the pipeline's own server once it is
-	// open, for those who gave port 0. It must not wait.
-	Listening func(address string)
+	// Listening is told the addresses of the servers once their ports are open,
+	// by the addresses that the job gives, for those who gave port 0. It must
+	// not wait.
+	Listening func(addresses map[string]string)
 }
 
 // Pipeline is a job at work. It is made by New and run once.
@@ -139,7 +140,7 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	watch := p.startJournal(ctx)
 	sources := p.startSources()
 	p.ready.Store(true)
-	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.address)
+	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.addresses[p.job.Metrics.Listen])
 
 	err = p.wait(ctx, servers, queues, sources)
 

@@ -64,10 +64,10 @@ func (p *Pipeline) tellHealth(w http.ResponseWriter, code int, status string) {
 
 // servers are the HTTP servers of a pipeline.
 type servers struct {
-	address string // of the pipeline's own
-	all     []*http.Server
-	failed  chan error // what a server ended with before it was shut down
-	group   sync.WaitGroup
+	addresses map[string]string // by those that the job gives
+	all       []*http.Server
+	failed    chan error // what a server ended with before it was shut down
+	group     sync.WaitGroup
 }
 
 // listen opens all ports, or none of them, and serves.
@@ -84,11 +84,9 @@ func (p *Pipeline) listen() (*servers, error) {
 		}
 		listeners = append(listeners, listener)
 	}
-	s := &servers{failed: make(chan error, len(listeners))}
+	s := &servers{addresses: map[string]string{}, failed: make(chan error, len(listeners))}
 	for i, listener := range listeners {
-		if addresses[i] == p.job.Metrics.Listen {
-			s.address = listener.Addr().String()
-		}
+		s.addresses[addresses[i]] = listener.Addr().String()
 		server := &http.Server{
 			Handler:           p.muxes[addresses[i]],
 			ReadHeaderTimeout: 10 * time.Second,
@@ -106,7 +104,7 @@ func (p *Pipeline) listen() (*servers, error) {
 		})
 	}
 	if p.options.Listening != nil {
-		p.options.Listening(s.address)
+		p.options.Listening(maps.Clone(s.addresses))
 	}
 	return s, nil
 }

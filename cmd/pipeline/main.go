@@ -70,7 +70,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	switch a.command {
 	case "check":
-		fmt.Fprintf(stdout, "%s: job %s with %d nodes and %d providers is right\n", a.job, j.Name, len(j.Nodes), len(j.Providers))
+		fmt.Fprintf(stdout, "%s is right: job %s, nodes %d, providers %d\n", a.job, j.Name, len(j.Nodes), len(j.Providers))
 		return exitOK
 	case "replay-dead-letters":
 		return exit(stderr, replayDeadLetters(ctx, j, a, stdout))
@@ -139,15 +139,15 @@ func parse(args []string) (arguments, error) {
 func load(ctx context.Context, a arguments, environ []string) (settings.Pipeline, *job.Job, error) {
 	var s settings.Pipeline
 	lookup := settings.Environ(environ)
-	errs := []error{
-		settings.Unknown(environ),
-		settings.Load(ctx, &s, func(name string) (string, bool) {
-			if strings.HasPrefix(name, "MDP_FB_") {
-				return "", false // these are keys of the job
-			}
-			return lookup(name)
-		}),
+	// What is wrong with the log is no reason to overlook the rest, and the
+	// feedback's variables are keys of the job.
+	others := func(name string) (string, bool) {
+		if strings.HasPrefix(name, "HEADGATE_LOG_") || strings.HasPrefix(name, "MDP_FB_") {
+			return "", false
+		}
+		return lookup(name)
 	}
+	errs := []error{settings.Unknown(environ), settings.Load(ctx, &s, others), settings.Load(ctx, &s.Log, lookup)}
 	report := func(field, got, want string) { errs = append(errs, invalid.New(field, got, want)) }
 	if err := web.Validate(s.WebConfigFile); err != nil {
 		report("HEADGATE_PIPELINE_WEB_CONFIG_FILE", s.WebConfigFile, "a web configuration file: "+err.Error())
