@@ -185,11 +185,10 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 		q.unlockAndPublish()
 		return len(items), nil
 	}
-	if q.blocked.Len() == 0 {
-		accepted = min(len(items), q.room())
-		q.admit(items[:accepted], now)
-		q.judge(now)
-	}
+	// Where producers wait there is no room, so nobody is overtaken.
+	accepted = min(len(items), q.room())
+	q.admit(items[:accepted], now)
+	q.judge(now)
 	rest := items[accepted:]
 	if len(rest) == 0 {
 		q.unlockAndPublish()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,6 +51,124 @@ func TestAllWorkersWriteAtOnce(t *testing.T) {
 		}
 		if diff := cmp.Diff([]time.Duration{0, 0, 0, 0, time.Second}, at); diff != "" {
 			t.Errorf("times of writing (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestWhatAWorkerLeavesBehindIsTakenByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newStore(slow(10*time.Second)), func(c *writequeue.Config) { c.Workers, c.BatchSize = 2, 3 })
+		r.start(t)
+		synctest.Wait()
+		mustPut(t, r.Queue, items("a", 4))
+		time.Sleep(time.Minute)
+		want := []write{{0, []string{"a-0", "a-1", "a-2"}}, {250 * time.Millisecond, []string{"a-3"}}}
+		if diff := cmp.Diff(want, r.store.Writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSomebodyAlwaysWatchesTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newStore(nil), func(c *writequeue.Config) { c.Workers, c.BatchSize = 2, 3 })
+		r.start(t)
+		synctest.Wait()
+		var want []write
+		for round := range 5 {
+			begin := time.Duration(round) * time.Minute
+			batch := items(fmt.Sprint(round), 4)
+			mustPut(t, r.Queue, batch[:1]) // watched
+			time.Sleep(100 * time.Millisecond)
+			mustPut(t, r.Queue, batch[1:3]) // fills the batch: the watcher is called
+			synctest.Wait()
+			mustPut(t, r.Queue, batch[3:]) // must be watched again
+			time.Sleep(time.Minute - 100*time.Millisecond)
+			want = append(want,
+				write{begin + 100*time.Millisecond, []string{batch[0].Key, batch[1].Key, batch[2].Key}},
+				write{begin + 350*time.Millisecond, []string{batch[3].Key}})
+		}
+		if diff := cmp.Diff(want, r.store.Writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAQueueThatIsFullByWhatIsBeingWrittenDoesNotWaitEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newStore(slow(time.Hour)), func(c *writequeue.Config) {
+			c.Capacity, c.BatchSize, c.Workers, c.BatchWait, c.WriteTimeout = 10, 8, 2, time.Minute, 2*time.Hour
+		})
+		r.start(t)
+		synctest.Wait()
+		mustPut(t, r.Queue, items("a", 8))
+		synctest.Wait()
+		mustPut(t, r.Queue, items("b", 1)) // is watched
+		synctest.Wait()
+		mustPut(t, r.Queue, items("c", 1)) // no more can come
+		time.Sleep(time.Second)
+		want := []write{{0, r.store.Writes()[0].Keys}, {0, []string{"b-0", "c-0"}}}
+		if diff := cmp.Diff(want, r.store.Writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestItemsKeepTheirOrderWhileTheQueueGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newStore(slow(time.Second)), func(c *writequeue.Config) {
+			c.BatchSize, c.Workers, c.BatchWait = 200, 1, 0
+		})
+		r.start(t)
+		synctest.Wait()
+		var want, got []string
+		for i, n := range []int{200, 200, 300, 900} { // taken, around the end of the ring, two more sizes
+			batch := items(fmt.Sprint(i), n)
+			mustPut(t, r.Queue, batch)
+			synctest.Wait()
+			for _, item := range batch {
+				want = append(want, item.Key)
+			}
+		}
+		time.Sleep(time.Minute)
+		for _, w := range r.store.Writes() {
+			got = append(got, w.Keys...)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("order (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestTheQueueLetsGoOfWhatWasWritten(t *testing.T) {
+	r := newRig(t, newStore(nil), func(c *writequeue.Config) { c.BatchWait = 0 })
+	r.start(t)
+	payload := new([1 << 16]byte)
+	gone := weak.Make(payload)
+	mustPut(t, r.Queue, []writequeue.Item{{Key: "a", Payload: payload[:]}})
+	payload = nil
+	for r.Stats().Written == 0 || r.Stats().InFlight > 0 {
+		runtime.Gosched()
+	}
+	// The worker clears its hands right after it has counted.
+	for deadline := time.Now().Add(10 * time.Second); gone.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the payload of a written item is still held")
+		}
+	}
+}
+
+func TestRetriesAreLimitedByTheirNumberAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newStore(fails(4, errBusy)), func(c *writequeue.Config) {
+			c.Breaker.Failures, c.Retry.Initial, c.Retry.Max = 100, time.Hour, time.Hour
+		})
+		r.start(t)
+		mustPut(t, r.Queue, items("a", 1))
+		time.Sleep(5 * time.Hour)
+		if s := r.Stats(); s.Written != 1 {
+			t.Errorf("stats are %+v, want the item written after four hours of failures", s)
 		}
 	})
 }
