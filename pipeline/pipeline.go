@@ -78,16 +78,22 @@ func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
 	p.stopping, p.stopSources = context.WithCancel(context.WithoutCancel(ctx))
 	p.serving, p.stopServing = context.WithCancel(context.WithoutCancel(ctx))
 	p.bus = feedback.NewBus(p.log)
-	p.coordinator = coordinator.New(coordinator.WithLogger(p.log), coordinator.WithGrantObserver(p.observe))
+	if o.GrantJournal != "" {
+		var err error
+		if p.journal, err = journal.Open(o.GrantJournal); err != nil {
+			return nil, fmt.Errorf("make the pipeline: %w", err)
+		}
+	}
+	observers := []coordinator.Option{coordinator.WithLogger(p.log), coordinator.WithGrantObserver(p.observe)}
+	if p.journal != nil {
+		observers = append(observers, coordinator.WithRateObserver(p.journal.Rate))
+	}
+	p.coordinator = coordinator.New(observers...)
 	p.series.registry.MustRegister(p.coordinator, p.bus)
 
 	policies := Policies()
 	maps.Copy(policies, o.Policies)
-	err := p.build(ctx, policies)
-	if err == nil && o.GrantJournal != "" {
-		p.journal, err = journal.Open(o.GrantJournal)
-	}
-	if err != nil {
+	if err := p.build(ctx, policies); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the pipeline: %w", err), p.Close())
 	}
 	p.serveAPI()
@@ -137,7 +143,6 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 		return p.Summary(), errors.Join(err, p.Close())
 	}
 	queues := p.startQueues(ctx)
-	watch := p.startJournal(ctx)
 	sources := p.startSources()
 	p.ready.Store(true)
 	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.addresses[p.job.Metrics.Listen])
@@ -151,8 +156,6 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	<-queues.done
 	p.stopServing() // streams would go on for ever
 	err = errors.Join(err, queues.err, servers.shutdown(p.job.Metrics.ShutdownTimeout))
-	watch.stop()
-	<-watch.done
 	err = errors.Join(err, p.Close())
 
 	summary := p.Summary()
@@ -262,21 +265,4 @@ func (p *Pipeline) startSources() *task {
 		})
 	}
 	return start(p.stopping, run...)
-}
-
-// startJournal notes the changes of the effective rates.
-func (p *Pipeline) startJournal(ctx context.Context) *task {
-	if p.journal == nil {
-		return start(ctx)
-	}
-	return start(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		rates := map[string]float64{}
-		for state := range p.coordinator.Watch(ctx) {
-			if last, known := rates[state.Provider]; !known || last != state.EffectivePerSecond {
-				rates[state.Provider] = state.EffectivePerSecond
-				p.journal.Rate(time.Now(), state.Provider, state.EffectivePerSecond, state.Burst)
-			}
-		}
-		return nil
-	})
 }

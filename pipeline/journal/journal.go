@@ -3,9 +3,9 @@
 // allowed can be computed from it exactly.
 //
 // The file is CSV with the columns of Header. A row whose event is "grant" says
-// that n items were let in; one whose event is "rate" says that the provider's
-// effective rate is another one from then on. Rows of different providers may
-// stand a little out of the order of their times.
+// that n items were let in; one whose event is "rate" says what the provider's
+// effective rate is from then on. The rows of one provider stand in the order in
+// which things happened.
 package journal
 
 import (
@@ -70,9 +70,9 @@ func (j *Journal) Grant(g coordinator.Grant) {
 	j.add(g.At, "grant", g.Provider, g.N, g.Waited, g.RatePerSecond, g.Burst)
 }
 
-// Rate adds a row for a change of a provider's effective rate.
-func (j *Journal) Rate(at time.Time, provider string, ratePerSecond float64, burst int) {
-	j.add(at, "rate", provider, 0, 0, ratePerSecond, burst)
+// Rate adds a row for a provider's effective rate from a time on.
+func (j *Journal) Rate(r coordinator.Rate) {
+	j.add(r.At, "rate", r.Provider, 0, 0, r.PerSecond, r.Burst)
 }
 
 func (j *Journal) add(at time.Time, event, provider string, n int, waited time.Duration, rate float64, burst int) {

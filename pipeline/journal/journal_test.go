@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestAJournalIsAppendedToFromRunToRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grants.csv")
 	at := time.Unix(1760500000, 5)
 	first := mustOpen(t, path)
-	first.Rate(at, "ibkr", 600, 200)
+	first.Rate(coordinator.Rate{At: at, Provider: "ibkr", PerSecond: 600, Burst: 200})
 	first.Grant(coordinator.Grant{At: at, Provider: "ibkr", N: 3, Waited: 1500 * time.Millisecond, RatePerSecond: 0.5, Burst: 200})
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -55,19 +56,26 @@ func TestAJournalIsAppendedToFromRunToRun(t *testing.T) {
 	}
 }
 
-func TestEveryGrantOfACoordinatorIsInTheJournal(t *testing.T) {
+func TestEveryGrantAndRateOfACoordinatorIsInTheJournalInOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grants.csv")
 	j := mustOpen(t, path)
-	c := coordinator.New(coordinator.WithGrantObserver(j.Grant))
+	c := coordinator.New(coordinator.WithGrantObserver(j.Grant), coordinator.WithRateObserver(j.Rate))
 	defer c.Close()
 	if err := c.Register(coordinator.Provider{Name: "ibkr", BasePerSecond: 1e9, Burst: 10}); err != nil {
 		t.Fatal(err)
 	}
-	const grants = 5000
-	for i := range grants {
+	want := []string{"event n rate_per_second", fmt.Sprintf("rate 0 %v", 1e9)}
+	const rounds = 2000 // more than fits what is written at once
+	for i := range rounds {
+		scale := 1 - float64(i%2)/2
+		if i > 0 {
+			c.SetScale("ibkr", scale)
+			want = append(want, fmt.Sprintf("rate 0 %v", scale*1e9))
+		}
 		if err := c.Acquire(context.Background(), "ibkr", 1+i%10); err != nil {
 			t.Fatal(err)
 		}
+		want = append(want, fmt.Sprintf("grant %d %v", 1+i%10, scale*1e9))
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
@@ -81,13 +89,23 @@ func TestEveryGrantOfACoordinatorIsInTheJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != grants+1 {
-		t.Fatalf("%d rows, want the header and %d", len(rows), grants)
-	}
-	for i, row := range rows[1:] {
-		if row[3] != fmt.Sprint(1+i%10) || i > 0 && row[0] < rows[i][0] {
-			t.Fatalf("row %d is %v after %v", i, row, rows[i])
+	var got []string
+	for i, row := range rows {
+		rate := row[5]
+		if i > 0 {
+			number, err := strconv.ParseFloat(rate, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rate = fmt.Sprint(number)
 		}
+		got = append(got, row[1]+" "+row[3]+" "+rate)
+		if i > 1 && row[0] < rows[i-1][0] {
+			t.Fatalf("row %d is %v after %v", i, row, rows[i-1])
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -103,7 +121,7 @@ func TestAFullDiskIsToldAtTheEnd(t *testing.T) {
 		t.Skip("skipped: no /dev/full here")
 	}
 	j := mustOpen(t, "/dev/full")
-	j.Rate(time.Now(), "ibkr", 1, 1)
+	j.Rate(coordinator.Rate{At: time.Now(), Provider: "ibkr", PerSecond: 1, Burst: 1})
 	if err := j.Close(); err == nil {
 		t.Error("rows were lost without an error")
 	}
