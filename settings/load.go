@@ -48,23 +48,16 @@ func Environ(pairs []string) Lookup {
 //
 // Structs without an env tag are filled field by field. A variable that is
 // empty counts as not set. Every field that is wrong is reported, joined, each
-// as an *invalid.Value under the variable's name; dst is changed only when
-// nothing is.
+// as an *invalid.Value under the variable's name, and has its default in dst:
+// so that what else is wrong can be found too, not for use.
 func Load(ctx context.Context, dst any, lookup Lookup) error {
-	target := reflect.ValueOf(dst).Elem()
-	filled := reflect.New(target.Type()).Elem()
-	filled.Set(target)
 	var errs []error
-	for _, leaf := range leaves(filled, 0) {
+	for _, leaf := range leaves(reflect.ValueOf(dst).Elem(), 0) {
 		if err := leaf.load(ctx, lookup); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	target.Set(filled)
-	return nil
+	return errors.Join(errs...)
 }
 
 // Variable describes one setting.
@@ -137,6 +130,9 @@ func (l leaf) load(ctx context.Context, lookup Lookup) error {
 	}
 	value, err := l.parse(ctx, source)
 	if err != nil || !l.inRange(ctx, value) {
+		if value, err := l.parse(ctx, nil); err == nil {
+			l.value.Set(value)
+		}
 		return invalid.New(l.name, cmp.Or(text, l.def), l.want())
 	}
 	l.value.Set(value)

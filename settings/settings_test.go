@@ -69,6 +69,8 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 			"MDP_FB_SCALE_OK=NaN",
 			"HEADGATE_SOFT_ENTR=50%",
 			"HEADGATE_HARD_ENTER=most",
+			"HEADGATE_SOFT_EXIT=60%",
+			"HEADGATE_LEASE=6s",
 		},
 		want: []string{
 			`HEADGATE_SOFT_ENTR is "50%", want no such variable: did you mean HEADGATE_SOFT_ENTER?`,
@@ -79,6 +81,7 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 			`HEADGATE_POLICY is "magic", want one of: exponential, linear, pid, step`,
 			`MDP_FB_SCALE_OK is "NaN", want a number (0 to 1)`,
 			`MDP_FB_SCALE_SOFT is "1.5", want a number (0 to 1)`,
+			`HEADGATE_SOFT_EXIT is 60%, want at most HEADGATE_SOFT_ENTER, which is 50%`,
 		},
 	}, {
 		name:    "settings that contradict each other",
@@ -113,6 +116,7 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 			`targets.yaml: line 4: interval is "1s", want one of the keys target, coordinator_ids, …`,
 			`targets.yaml: line 7: series_depth is "a mapping", want one value, or a list of them`,
 			`targets.yaml: line 6: scale_soft is "much", want a number (0 to 1)`,
+			`targets.yaml: target "bonds": hard_exit is 9000, want at most hard_enter, which is 8000`,
 		},
 	}, {
 		name: "two targets of one name",
@@ -121,7 +125,7 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 	}, {
 		name: "marks of a file against each other",
 		file: "targets:\n  - coordinator_ids: bars\n    hard_exit: 9000\n    hard_enter: 8000\n    soft_enter: 5000\n    soft_exit: 4000\n",
-		want: []string{`targets.yaml: targets[0].hard_exit is 9000, want at most targets[0].hard_enter, which is 8000`},
+		want: []string{`targets.yaml: target "bars": hard_exit is 9000, want at most hard_enter, which is 8000`},
 	}, {
 		name: "a file that is no YAML",
 		file: "targets: [",
@@ -205,11 +209,11 @@ func TestWhatKubernetesSetsForAServiceIsNoUnknownVariable(t *testing.T) {
 	}
 }
 
-func TestNothingIsChangedWhenAnythingIsWrong(t *testing.T) {
-	c := Controller{Interval: time.Minute}
+func TestAWrongVariableLeavesItsDefault(t *testing.T) {
+	var c Controller
 	err := Load(context.Background(), &c, Environ([]string{"HEADGATE_INTERVAL=1s", "HEADGATE_DECISIONS=x"}))
-	if len(invalid.All(err)) != 1 || c.Interval != time.Minute {
-		t.Errorf("got %v and %v, want one error and the interval as it was", err, c.Interval)
+	if len(invalid.All(err)) != 1 || c.Interval != time.Second || c.Decisions != 100 {
+		t.Errorf("got %v, %v and %d, want one error and the rest to be checked further", err, c.Interval, c.Decisions)
 	}
 }
 

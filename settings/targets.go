@@ -24,9 +24,7 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
 	path, _ := lookup("HEADGATE_TARGETS_FILE")
 	if path == "" {
-		if errs[1] == nil {
-			errs = append(errs, c.Target.validate(environmentPrefix, c.Interval))
-		}
+		errs = append(errs, c.Target.validate(environmentPrefix, c.Interval, wrongIn(errs[1])))
 		return c, []Target{c.Target}, errors.Join(errs...)
 	}
 	data, err := readFile(path)
@@ -35,10 +33,8 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 		return c, nil, errors.Join(errs...)
 	}
 	targets, err := Targets(ctx, data, lookup)
-	if err == nil && errs[1] == nil {
-		for i := range targets {
-			err = errors.Join(err, targets[i].validate(fmt.Sprintf("targets[%d].", i), c.Interval))
-		}
+	for i := range targets {
+		err = errors.Join(err, targets[i].validate(fmt.Sprintf("target %q: ", targets[i].ID()), c.Interval, wrongIn(errs[1])))
 	}
 	for _, e := range invalid.All(err) {
 		errs = append(errs, fmt.Errorf("%s: %w", path, e))
@@ -195,20 +191,23 @@ const environmentPrefix = "HEADGATE_"
 
 // validate reports what the fields say against each other, joined. Prefix
 // stands before each field's name, which is a variable's where it is
-// environmentPrefix and a key's elsewhere.
-func (t Target) validate(prefix string, interval time.Duration) error {
+// environmentPrefix and a key's elsewhere. Variables that are known to be wrong
+// by themselves are not held against others.
+func (t Target) validate(prefix string, interval time.Duration, wrong map[string]bool) error {
 	var errs []error
-	field := func(key string) string { return prefix + key }
+	field := func(key string) string { return key }
 	if prefix == environmentPrefix {
-		field = func(key string) string { return prefix + strings.ToUpper(key) }
+		field = func(key string) string { return environmentPrefix + strings.ToUpper(key) }
+		prefix = ""
 	}
 	report := func(key string, got any, want string) {
-		errs = append(errs, invalid.New(field(key), got, want))
+		errs = append(errs, invalid.New(prefix+field(key), got, want))
 	}
-	if len(t.CoordinatorIDs) == 0 {
+	isWrong := func(key string) bool { return wrong[environmentPrefix+strings.ToUpper(key)] }
+	if len(t.CoordinatorIDs) == 0 && !isWrong("coordinator_ids") {
 		report("coordinator_ids", "", "the name of at least one coordinator")
 	}
-	if t.Lease < 2*interval {
+	if t.Lease < 2*interval && !isWrong("lease") && !isWrong("interval") {
 		report("lease", t.Lease, fmt.Sprintf("at least two intervals, which are %v", 2*interval))
 	}
 	capacityKnown := t.QueueCapacity > 0 || t.Series.Capacity != None
@@ -227,7 +226,7 @@ func (t Target) validate(prefix string, interval time.Duration) error {
 		if low.Percent == high.Percent {
 			a, b = low.Value, high.Value
 		}
-		if a > b {
+		if a > b && !isWrong(lowKey) && !isWrong(highKey) {
 			report(lowKey, low, fmt.Sprintf("at most %s, which is %v", field(highKey), high))
 		}
 	}
@@ -235,21 +234,31 @@ func (t Target) validate(prefix string, interval time.Duration) error {
 	ordered("soft_exit", t.SoftExit, "soft_enter", t.SoftEnter)
 	ordered("hard_exit", t.HardExit, "hard_enter", t.HardEnter)
 	ordered("soft_exit", t.SoftExit, "hard_exit", t.HardExit)
-	errs = append(errs, t.Scales.validate())
+	errs = append(errs, t.Scales.validate(wrong))
 	return errors.Join(errs...)
+}
+
+// wrongIn are the variables that an error of Load names.
+func wrongIn(err error) map[string]bool {
+	wrong := map[string]bool{}
+	for _, v := range invalid.All(err) {
+		wrong[v.Field] = true
+	}
+	return wrong
 }
 
 // None, as the name of a series, says that there is no such series.
 const None = "none"
 
 // validate reports scales that rise with the pressure.
-func (s Scales) validate() error {
+func (s Scales) validate(wrong map[string]bool) error {
 	var errs []error
-	if s.Soft > s.OK {
-		errs = append(errs, invalid.New("MDP_FB_SCALE_SOFT", s.Soft, fmt.Sprintf("at most MDP_FB_SCALE_OK, which is %v", s.OK)))
+	falls := func(low string, lowScale float64, high string, highScale float64) {
+		if lowScale > highScale && !wrong[low] && !wrong[high] {
+			errs = append(errs, invalid.New(low, lowScale, fmt.Sprintf("at most %s, which is %v", high, highScale)))
+		}
 	}
-	if s.Hard > s.Soft {
-		errs = append(errs, invalid.New("MDP_FB_SCALE_HARD", s.Hard, fmt.Sprintf("at most MDP_FB_SCALE_SOFT, which is %v", s.Soft)))
-	}
+	falls("MDP_FB_SCALE_SOFT", s.Soft, "MDP_FB_SCALE_OK", s.OK)
+	falls("MDP_FB_SCALE_HARD", s.Hard, "MDP_FB_SCALE_SOFT", s.Soft)
 	return errors.Join(errs...)
 }

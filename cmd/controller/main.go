@@ -58,12 +58,12 @@ func runMain(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	}
 
 	loaded, targets, err := settings.LoadController(ctx, environ, os.ReadFile)
-	if err != nil {
-		fmt.Fprintf(stderr, "controller: the settings are wrong:\n%v\n", err)
-		return exitSettings
-	}
+	parts, partsErr := newParts(loaded, targets)
 	log := newLogger(loaded.Log, stderr)
-	loop, err := newController(loaded, targets, log)
+	var loop *controller.Controller
+	if err = errors.Join(err, partsErr); err == nil {
+		loop, err = newController(loaded, parts, log)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "controller: the settings are wrong:\n%v\n", err)
 		return exitSettings

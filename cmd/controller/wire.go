@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -22,8 +23,15 @@ import (
 	"github.com/headgate/headgate/settings"
 )
 
-// newController puts the loop together. Its errors are about settings.
-func newController(s settings.Controller, targets []settings.Target, log *slog.Logger) (*controller.Controller, error) {
+// parts are what the loop is put together of.
+type parts struct {
+	api     v1.API
+	names   []metrics.Names
+	targets []controller.Target
+}
+
+// newParts makes the parts. Its errors are about settings, all of them at once.
+func newParts(s settings.Controller, targets []settings.Target) (parts, error) {
 	clientConfig, err := prometheusClientConfig(s.Prometheus.ClientConfigFile)
 	if s.WebConfigFile != "" {
 		if webErr := web.Validate(s.WebConfigFile); webErr != nil {
@@ -34,30 +42,32 @@ func newController(s settings.Controller, targets []settings.Target, log *slog.L
 	api, apiErr := metrics.NewAPI(s.Prometheus.URL, clientConfig)
 	err = errors.Join(err, asVariables(apiErr))
 
-	var names []metrics.Names
-	var controlled []controller.Target
+	p := parts{api: api}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
 	httpClient := &http.Client{Transport: transport}
 	for _, t := range targets {
 		target, targetErr := newTarget(t, httpClient)
 		err = errors.Join(err, targetErr)
-		controlled = append(controlled, target)
-		if !slices.Contains(names, target.Names) {
-			names = append(names, target.Names)
+		p.targets = append(p.targets, target)
+		if !slices.Contains(p.names, target.Names) {
+			p.names = append(p.names, target.Names)
+			err = errors.Join(err, asVariables(seriesFields(target.Names.Validate())))
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	reader, err := metrics.NewReader(api, names, log)
+	return p, err
+}
+
+// newController puts the loop together. Its errors are about settings.
+func newController(s settings.Controller, p parts, log *slog.Logger) (*controller.Controller, error) {
+	reader, err := metrics.NewReader(p.api, p.names, log)
 	if err != nil {
 		return nil, err
 	}
 	return controller.New(controller.Config{
 		Interval: s.Interval, QueryTimeout: s.Prometheus.Timeout, ApplyTimeout: s.ApplyTimeout,
 		Holder: cmp.Or(s.Holder, defaultHolder()), Decisions: s.Decisions,
-	}, reader, controlled, log)
+	}, reader, p.targets, log)
 }
 
 // idleConnections are kept to each coordinator between two ticks.
@@ -102,6 +112,20 @@ func asVariables(err error) error {
 	}
 	if len(errs) == 0 {
 		return err
+	}
+	return errors.Join(errs...)
+}
+
+// seriesFields gives the fields of a metrics.Names the keys of the settings:
+// depth is series_depth there.
+func seriesFields(err error) error {
+	var errs []error
+	for _, v := range invalid.All(err) {
+		named := *v
+		if v.Field != "coordinator_label" && v.Field != "matchers" {
+			named.Field = "series_" + v.Field
+		}
+		errs = append(errs, &named)
 	}
 	return errors.Join(errs...)
 }
