@@ -10,6 +10,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"slices"
 	"strconv"
@@ -45,6 +46,7 @@ func Environ(pairs []string) Lookup {
 //	help:"…"                its meaning, for --help and the docs
 //	min:"…" max:"…"         its range, both ends included, written as a value
 //	oneof:"a b c"           the words that it may be
+//	form:"host:port"        that it is an address to listen on
 //
 // Structs without an env tag are filled field by field. A variable that is
 // empty counts as not set. Every field that is wrong is reported, joined, each
@@ -154,6 +156,9 @@ func (l leaf) inRange(ctx context.Context, value reflect.Value) bool {
 	if list := l.field.Tag.Get("oneof"); list != "" {
 		return slices.Contains(strings.Fields(list), value.String())
 	}
+	if l.field.Tag.Get("form") == formAddress {
+		return isAddress(value.String())
+	}
 	if value.Kind() == reflect.Float64 && value.Float()-value.Float() != 0 {
 		return false // NaN and the infinities are nobody's setting
 	}
@@ -172,6 +177,18 @@ func (l leaf) inRange(ctx context.Context, value reflect.Value) bool {
 		return false
 	}
 	return true
+}
+
+// formAddress is the form of an address to listen on.
+const formAddress = "host:port"
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 func less(a, b reflect.Value) bool {
@@ -235,6 +252,9 @@ const (
 func (l leaf) kind() string {
 	if list := l.field.Tag.Get("oneof"); list != "" {
 		return words(list)
+	}
+	if l.field.Tag.Get("form") == formAddress {
+		return "host:port"
 	}
 	switch l.value.Interface().(type) {
 	case time.Duration:

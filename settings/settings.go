@@ -11,7 +11,7 @@ type Controller struct {
 	Log        Log
 	Prometheus Prometheus
 
-	Listen        string `env:"HEADGATE_CONTROLLER_LISTEN, default=127.0.0.1:8080" help:"address of the controller's HTTP server"`
+	Listen        string `env:"HEADGATE_CONTROLLER_LISTEN, default=127.0.0.1:8080" form:"host:port" help:"address of the controller's HTTP server"`
 	WebConfigFile string `env:"HEADGATE_CONTROLLER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
 
 	Interval     time.Duration `env:"HEADGATE_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
@@ -29,10 +29,10 @@ type Scaler struct {
 	Prometheus Prometheus
 	Series     Series
 
-	Listen        string `env:"HEADGATE_SCALER_LISTEN, default=127.0.0.1:8081" help:"address of the scaler's HTTP server"`
+	Listen        string `env:"HEADGATE_SCALER_LISTEN, default=127.0.0.1:8081" form:"host:port" help:"address of the scaler's HTTP server"`
 	WebConfigFile string `env:"HEADGATE_SCALER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
 
-	GRPCListen        string   `env:"HEADGATE_SCALER_GRPC_LISTEN, default=127.0.0.1:6000" help:"address on which KEDA reaches the scaler"`
+	GRPCListen        string   `env:"HEADGATE_SCALER_GRPC_LISTEN, default=127.0.0.1:6000" form:"host:port" help:"address on which KEDA reaches the scaler"`
 	GRPCWebConfigFile string   `env:"HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE" help:"Prometheus web configuration file whose tls_server_config is used for gRPC"`
 	ClientNames       []string `env:"HEADGATE_SCALER_CLIENT_NAMES" help:"names of the client certificates that may call the scaler; any verified one where empty"`
 
