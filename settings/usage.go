@@ -24,7 +24,7 @@ func WriteUsage(w io.Writer, variables []Variable) error {
 // Markdown is the same list as a table, as the docs show it.
 func Markdown(variables []Variable) string {
 	var b strings.Builder
-	b.WriteString("| variable | type | default | meaning |\n|---|---|---|---|\n")
+	b.WriteString("| name | type | default | meaning |\n|---|---|---|---|\n")
 	cell := strings.NewReplacer("|", `\|`, "\n", " ")
 	for _, v := range variables {
 		kind := v.Type

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/headgate/headgate/internal/testserver"
 )
 
 // errAbsent says that this machine has no server to run.
@@ -50,11 +52,11 @@ var server struct {
 // Database makes an empty database for one test and returns its URL. The first
 // call starts the server. The database is dropped when the test ends, and those
 // who are connected to it then are sent away. Where there is no server to be
-// had, the test is skipped.
+// had, the test is skipped, or fails where testserver.Required says so.
 func Database(t testing.TB) string {
 	t.Helper()
 	folder, err := start()
-	if errors.Is(err, errAbsent) {
+	if errors.Is(err, errAbsent) && !testserver.Required() {
 		t.Skipf("skipped: %v (initdb and postgres are neither in /usr/lib/postgresql/*/bin nor on PATH)", err)
 	}
 	if err != nil {

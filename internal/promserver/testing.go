@@ -5,16 +5,21 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/headgate/headgate/internal/testserver"
 )
 
 // StartForTest starts a server with those jobs for one test and stops it at
 // the test's end. Where there is no Prometheus the test is skipped with a line
-// that says so.
+// that says so, or fails where testserver.Required says so.
 func StartForTest(t testing.TB, interval time.Duration, scrapes ...Scrape) *Server {
 	t.Helper()
 	binary, err := Find()
-	if errors.Is(err, ErrNoBinary) {
+	if errors.Is(err, ErrNoBinary) && !testserver.Required() {
 		t.Skip("skipped: no Prometheus server")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
