@@ -18,7 +18,7 @@ type frame struct {
 	scale, allowed       float64 // of the provider, in force
 	storeTakes           float64 // the rehearsed capacity now
 
-	accepted, written, waiting float64
+	accepted, written float64
 }
 
 // story is a frame's line among the decisions, as they fell.
