@@ -136,6 +136,7 @@ type reading struct {
 	seriesKey
 	coordinator string
 	instance    string
+	labels      model.Metric
 	identity    string // its labels without those that differ between two scrapes of one process
 	value       float64
 	at          time.Time // zero where the signal is not timed
@@ -242,6 +243,7 @@ func (r *Reader) reading(p part, known bool, sample *model.Sample, times map[ser
 		seriesKey:   key,
 		coordinator: id,
 		instance:    string(instance),
+		labels:      sample.Metric,
 		identity:    identity(sample.Metric, key.labels),
 		value:       float64(sample.Value),
 		at:          times[key],
@@ -380,6 +382,7 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 		if key.signal != depth {
 			continue
 		}
+		o.Labels = alike(o.Labels, r.labels)
 		replica := replicas[r.instance]
 		if replica == nil {
 			replica = &Replica{Instance: r.instance, At: r.at}
@@ -412,6 +415,9 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 	}
 	o.Arrivals = sums[accepted].rate(sums[accepted].covers(o.Replicas))
 	o.Drain = sums[written].rate(sums[written].covers(o.Replicas))
+	if written := sums[written].instances; written != nil {
+		o.Writers = slices.Sorted(maps.Keys(written))
+	}
 	o.Dropped = sums[dropped].rate(sums[dropped].instances != nil)
 	o.Level, o.HasLevel = level(names, &sums)
 	for _, s := range names.signals() {
@@ -420,6 +426,25 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 		}
 	}
 	return o, true
+}
+
+// alike keeps of known, nil at first, what the series has too.
+func alike(known map[string]string, series model.Metric) map[string]string {
+	if known == nil {
+		known = make(map[string]string, len(series))
+		for name, value := range series {
+			if name != model.MetricNameLabel && name != partLabel {
+				known[string(name)] = string(value)
+			}
+		}
+		return known
+	}
+	for name, value := range known {
+		if string(series[model.LabelName(name)]) != value {
+			delete(known, name)
+		}
+	}
+	return known
 }
 
 // complete fills in what is known of the replica beside its depth.

@@ -586,3 +586,16 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+func TestWhatTheDepthsHaveAlikeCanBeSelectedByAndWritersAreNamed(t *testing.T) {
+	with := func(series, labels string) string { return strings.Replace(series, `instance=`, labels+`,instance=`, 1) }
+	o := read(t, evaluated(0).
+		has(with(depthA, `env="prod",pod="x"`), 1, 0).has(with(depthB, `env="prod",pod="y"`), 2, 0).
+		has(writtenB, 1, 0).has(writtenA, 1, 0)).Coordinators["bars"]
+	if diff := cmp.Diff(map[string]string{"coordinator_id": "bars", "env": "prod"}, o.Labels); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"a:1", "b:1"}, o.Writers); diff != "" {
+		t.Error(diff)
+	}
+}

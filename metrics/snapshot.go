@@ -39,7 +39,13 @@ type Observation struct {
 	At       time.Time // of the oldest depth among the replicas, on Prometheus' clock
 	Newest   time.Time // of the newest one
 	Replicas []Replica // by Instance, at least one
-	Missing  []string  // names of configured series that were absent
+	Writers  []string  // instances whose written items Drain sums, sorted; nil where there are none
+
+	// Labels are those that all series of its depth have alike, the
+	// coordinator's own among them; without the name. Selectors choose by them.
+	Labels map[string]string
+
+	Missing []string // names of configured series that were absent
 }
 
 // Snapshot is one answer of Prometheus about every coordinator. It is never
