@@ -9,21 +9,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/oklog/run"
 	prom "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
 )
 
@@ -59,7 +55,7 @@ func runMain(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 
 	loaded, targets, err := settings.LoadController(ctx, environ, os.ReadFile)
 	parts, partsErr := newParts(loaded, targets)
-	log := newLogger(loaded.Log, stderr)
+	log := wiring.Logger(loaded.Log, stderr)
 	var loop *controller.Controller
 	if err = errors.Join(err, partsErr); err == nil {
 		loop, err = newController(loaded, parts, log)
@@ -89,51 +85,21 @@ settings are environment variables:
 	return settings.WriteUsage(to, settings.Variables(settings.Controller{}))
 }
 
-func newLogger(s settings.Log, to io.Writer) *slog.Logger {
-	level, format := promslog.NewLevel(), promslog.NewFormat()
-	// The settings allow nothing but what these know.
-	_ = level.Set(s.Level)
-	_ = format.Set(s.Format)
-	return promslog.New(&promslog.Config{Level: level, Format: format, Writer: to})
-}
-
 // serve runs the loop and the HTTP server until one of them ends, a signal
 // comes, or ctx ends; then it ends all.
 func serve(ctx context.Context, s settings.Controller, loop *controller.Controller, log *slog.Logger) error {
 	registry := prom.NewRegistry()
 	registry.MustRegister(loop, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	listener, err := net.Listen("tcp", s.Listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	server := &http.Server{Handler: loop.Handler(registry), ReadHeaderTimeout: readHeaderTimeout}
-
 	var group run.Group
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	loopCtx, stopLoop := context.WithCancel(ctx)
 	group.Add(func() error { return loop.Run(loopCtx) }, func(error) { stopLoop() })
-	group.Add(func() error {
-		flags := &web.FlagConfig{WebConfigFile: &s.WebConfigFile}
-		if err := web.Serve(listener, server, flags, log); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
-	}, func(error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			log.Warn("the HTTP server did not end in time", "error", err)
-			server.Close()
-		}
-	})
-	err = group.Run()
+	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, loop.Handler(registry), log); err != nil {
+		return err
+	}
+	err := group.Run()
 	if errors.Is(err, run.ErrSignal) || ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
-
-const (
-	readHeaderTimeout = 10 * time.Second
-	shutdownLimit     = 5 * time.Second // for requests under way
-)

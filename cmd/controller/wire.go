@@ -8,17 +8,15 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	"github.com/prometheus/common/config"
-	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/settings"
 )
@@ -32,16 +30,8 @@ type parts struct {
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
 func newParts(s settings.Controller, targets []settings.Target) (parts, error) {
-	clientConfig, err := prometheusClientConfig(s.Prometheus.ClientConfigFile)
-	if s.WebConfigFile != "" {
-		if webErr := web.Validate(s.WebConfigFile); webErr != nil {
-			err = errors.Join(err, invalid.New("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile,
-				"a Prometheus web configuration file: "+webErr.Error()))
-		}
-	}
-	api, apiErr := metrics.NewAPI(s.Prometheus.URL, clientConfig)
-	err = errors.Join(err, asVariables(apiErr))
-
+	api, err := wiring.Prometheus(s.Prometheus)
+	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
 	p := parts{api: api}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
@@ -52,7 +42,6 @@ func newParts(s settings.Controller, targets []settings.Target) (parts, error) {
 		p.targets = append(p.targets, target)
 		if !slices.Contains(p.names, target.Names) {
 			p.names = append(p.names, target.Names)
-			err = errors.Join(err, asVariables(seriesFields(target.Names.Validate())))
 		}
 	}
 	return p, err
@@ -73,24 +62,13 @@ func newController(s settings.Controller, p parts, log *slog.Logger) (*controlle
 // idleConnections are kept to each coordinator between two ticks.
 const idleConnections = 16
 
-func prometheusClientConfig(file string) (config.HTTPClientConfig, error) {
-	if file == "" {
-		return config.DefaultHTTPClientConfig, nil
-	}
-	loaded, _, err := config.LoadHTTPConfigFile(file)
-	if err != nil {
-		return config.DefaultHTTPClientConfig, invalid.New("HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE", file,
-			"a file with Prometheus' HTTP client settings: "+err.Error())
-	}
-	return *loaded, nil
-}
-
 // newTarget makes a target of its settings.
 func newTarget(t settings.Target, httpClient *http.Client) (controller.Target, error) {
+	names, namesErr := wiring.Names(t.Series)
 	gate, gateErr := client.New(t.CoordinatorURL, httpClient)
 	law, lawErr := newLaw(t)
 	return controller.Target{
-		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: seriesNames(t.Series),
+		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: names,
 		Providers: []controller.Provider{{
 			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
 			Guard: controller.Guard{HardCap: t.Scales.Hard},
@@ -99,35 +77,7 @@ func newTarget(t settings.Target, httpClient *http.Client) (controller.Target, e
 		For: t.LevelFor, CoolDown: t.CoolDown,
 		Lease: t.Lease, StaleAfter: t.StaleAfter, FailMode: coordinator.FailMode(t.FailMode), SafeScale: t.Scales.Soft,
 		Disabled: !t.Enabled, DryRun: t.DryRun,
-	}, errors.Join(asVariables(gateErr), lawErr)
-}
-
-// asVariables names the fields of an error as the settings do.
-func asVariables(err error) error {
-	var errs []error
-	for _, v := range invalid.All(err) {
-		named := *v
-		named.Field = "HEADGATE_" + strings.ToUpper(v.Field)
-		errs = append(errs, &named)
-	}
-	if len(errs) == 0 {
-		return err
-	}
-	return errors.Join(errs...)
-}
-
-// seriesFields gives the fields of a metrics.Names the keys of the settings:
-// depth is series_depth there.
-func seriesFields(err error) error {
-	var errs []error
-	for _, v := range invalid.All(err) {
-		named := *v
-		if v.Field != "coordinator_label" && v.Field != "matchers" {
-			named.Field = "series_" + v.Field
-		}
-		errs = append(errs, &named)
-	}
-	return errors.Join(errs...)
+	}, errors.Join(wiring.Variables(gateErr), namesErr, lawErr)
 }
 
 // newLaw makes the law that the settings name.
@@ -137,21 +87,6 @@ func newLaw(t settings.Target) (policy.Law, error) {
 		return policy.NewStep(t.Scales.OK, t.Scales.Soft, t.Scales.Hard)
 	}
 	return nil, invalid.New("HEADGATE_POLICY", t.Policy, policy.StepName)
-}
-
-// seriesNames turns the word for no series into no name.
-func seriesNames(s settings.Series) metrics.Names {
-	name := func(name string) string {
-		if name == settings.None {
-			return ""
-		}
-		return name
-	}
-	return metrics.Names{
-		Depth: name(s.Depth), Capacity: name(s.Capacity), Soft: name(s.Soft), Hard: name(s.Hard),
-		Accepted: name(s.Accepted), Written: name(s.Written), Dropped: name(s.Dropped),
-		CoordinatorLabel: s.CoordinatorLabel, Matchers: s.Matchers,
-	}
 }
 
 // defaultHolder is a name that no other controller has.

@@ -1,0 +1,220 @@
+// Command external-scaler answers KEDA's questions about a pipeline's replicas
+// from the signals that the controller uses too.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/oklog/run"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/headgate/headgate/coordinator/client"
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/wiring"
+	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/scaler"
+	"github.com/headgate/headgate/settings"
+)
+
+func main() {
+	os.Exit(runMain(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// Exit statuses.
+const (
+	exitOK       = 0 // stopped by a signal, or there was nothing to run
+	exitFailure  = 1 // something failed while it ran
+	exitSettings = 2 // an argument or a setting was wrong; nothing was started
+)
+
+// runMain is the whole program. It returns the exit status when a signal comes
+// or ctx ends.
+func runMain(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	switch strings.Join(args, " ") {
+	case "":
+	case "--help", "-h", "help":
+		if err := usage(stdout); err != nil {
+			fmt.Fprintln(stderr, err)
+			return exitFailure
+		}
+		return exitOK
+	case "--version":
+		fmt.Fprintln(stdout, version.Print("external-scaler"))
+		return exitOK
+	default:
+		fmt.Fprintf(stderr, "external-scaler: unknown arguments %q; it takes its settings from the environment, see external-scaler --help\n", args)
+		return exitSettings
+	}
+
+	var s settings.Scaler
+	err := errors.Join(settings.Unknown(environ), settings.Load(ctx, &s, settings.Environ(environ)))
+	parts, partsErr := newParts(s)
+	if err := errors.Join(err, partsErr); err != nil {
+		fmt.Fprintf(stderr, "external-scaler: the settings are wrong:\n%v\n", err)
+		return exitSettings
+	}
+	log := wiring.Logger(s.Log, stderr)
+	log.Info("external scaler starts", "version", version.Info())
+	if err := serve(ctx, s, parts, log); err != nil {
+		log.Error("external scaler failed", "error", err)
+		return exitFailure
+	}
+	log.Info("external scaler stopped")
+	return exitOK
+}
+
+func usage(to io.Writer) error {
+	_, err := fmt.Fprint(to, `external-scaler answers KEDA's questions about a pipeline's replicas from the
+signals of write queues in Prometheus. It takes no arguments but --help and
+--version; its settings are environment variables:
+
+`)
+	if err != nil {
+		return fmt.Errorf("write the usage: %w", err)
+	}
+	return settings.WriteUsage(to, settings.Variables(settings.Scaler{}))
+}
+
+// parts are what the scaler is put together of.
+type parts struct {
+	api          v1.API
+	names        metrics.Names
+	coordinators []*client.Client
+	tls          *tls.Config // nil for plain gRPC
+}
+
+// newParts makes the parts. Its errors are about settings, all of them at once.
+func newParts(s settings.Scaler) (parts, error) {
+	var p parts
+	var errs [5]error
+	p.api, errs[0] = wiring.Prometheus(s.Prometheus)
+	p.names, errs[1] = wiring.Names(s.Series)
+	errs[2] = wiring.WebConfig("HEADGATE_SCALER_WEB_CONFIG_FILE", s.WebConfigFile)
+	p.tls, errs[3] = tlsConfig(s.GRPCWebConfigFile)
+	for _, url := range s.CoordinatorURLs {
+		c, err := client.New(url, nil)
+		if err != nil {
+			errs[4] = errors.Join(errs[4], invalid.New("HEADGATE_SCALER_COORDINATOR_URLS", url, "addresses such as http://127.0.0.1:9400"))
+		}
+		p.coordinators = append(p.coordinators, c)
+	}
+	if len(s.ClientNames) > 0 && p.tls == nil {
+		errs[4] = errors.Join(errs[4], invalid.New("HEADGATE_SCALER_CLIENT_NAMES", strings.Join(s.ClientNames, ","),
+			"none, or HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE with client certificates: without TLS no client has a name"))
+	}
+	return p, errors.Join(errs[:]...)
+}
+
+// tlsConfig makes the gRPC server's TLS of a web configuration file. The
+// certificate is read anew for each connection, so it can be rotated.
+func tlsConfig(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	wrong := func(err error) error {
+		return invalid.New("HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE", file, "a Prometheus web configuration file with tls_server_config: "+err.Error())
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	var content web.Config
+	if err := yaml.Unmarshal(data, &content); err != nil {
+		return nil, wrong(err)
+	}
+	if err := web.Validate(file); err != nil {
+		return nil, wrong(err)
+	}
+	content.TLSConfig.SetDirectory(filepath.Dir(file))
+	config, err := web.ConfigToTLSConfig(&content.TLSConfig)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	return config, nil
+}
+
+// shutdownLimit is how long calls under way have to end.
+const shutdownLimit = 5 * time.Second
+
+// serve runs everything until one part of it ends, a signal comes, or ctx ends;
+// then it ends all.
+func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) error {
+	reader, err := metrics.NewReader(p.api, []metrics.Names{p.names}, log)
+	if err != nil {
+		return err
+	}
+	signals := scaler.NewSignals(reader, s.Interval, s.Prometheus.Timeout, s.StaleAfter, log)
+	server := scaler.NewServer(signals)
+	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, log)
+	registry := prom.NewRegistry()
+	registry.MustRegister(server, grpc.Metrics, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), versioncollector.NewCollector("headgate_scaler"))
+	listener, err := net.Listen("tcp", s.GRPCListen)
+	if err != nil {
+		return fmt.Errorf("listen for KEDA: %w", err)
+	}
+	log.Info("listening for KEDA", "address", listener.Addr().String(), "tls", p.tls != nil)
+
+	var group run.Group
+	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
+	reading, stopReading := context.WithCancel(ctx)
+	group.Add(func() error { return signals.Run(reading) }, func(error) { stopReading() })
+	following, stopFollowing := context.WithCancel(ctx)
+	group.Add(func() error {
+		follow(following, p.coordinators, signals, log)
+		return nil
+	}, func(error) { stopFollowing() })
+	watching, stopWatching := context.WithCancel(ctx)
+	group.Add(func() error {
+		grpc.WatchHealth(watching)
+		<-watching.Done()
+		return nil
+	}, func(error) { stopWatching() })
+	group.Add(func() error { return grpc.Serve(listener) }, func(error) { grpc.Shutdown(shutdownLimit) })
+	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, server.Handler(registry), log); err != nil {
+		listener.Close()
+		return err
+	}
+	err = group.Run()
+	if errors.Is(err, run.ErrSignal) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// follow lets each coordinator's stream of changes wake the scaler, until ctx
+// ends.
+func follow(ctx context.Context, coordinators []*client.Client, signals *scaler.Signals, log *slog.Logger) {
+	var streams sync.WaitGroup
+	for _, c := range coordinators {
+		streams.Go(func() {
+			c.Follow(ctx, func(change client.Change) {
+				if change.Event != nil {
+					signals.Push(*change.Event)
+				}
+			}, func(err error) {
+				log.Debug("stream of changes lost, it is opened again", "error", err)
+			})
+		})
+	}
+	streams.Wait()
+	<-ctx.Done()
+}

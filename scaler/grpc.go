@@ -1,0 +1,160 @@
+package scaler
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+)
+
+// Limits of the gRPC server. KEDA opens one connection for all ScaledObjects of
+// one address, and two streams for each push trigger.
+const (
+	maxStreams     = 20_000 // on one connection
+	maxMessage     = 1 << 20
+	connectTimeout = 10 * time.Second
+)
+
+// GRPC is a gRPC server with the scaler, its health and reflection on it.
+type GRPC struct {
+	*grpc.Server
+	Metrics *grpcprom.ServerMetrics // to be registered
+
+	scaler *Server
+	health *health.Server
+	log    *slog.Logger
+}
+
+// NewGRPC returns a server that is not serving yet. tlsConfig may be nil, for
+// plain connections; where clientNames is not empty only clients with one of
+// these names in their verified certificate are served.
+func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *slog.Logger) *GRPC {
+	g := &GRPC{
+		Metrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()),
+		scaler:  scaler, health: health.NewServer(), log: log,
+	}
+	recovered := recovery.WithRecoveryHandlerContext(func(_ context.Context, fault any) error {
+		log.Error("a call panicked", "panic", fault, "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "internal error")
+	})
+	options := []grpc.ServerOption{
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.ConnectionTimeout(connectTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// Clients may ask every ten seconds, also between calls.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(g.Metrics.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), authorizeUnary(clientNames)),
+		grpc.ChainStreamInterceptor(g.Metrics.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), authorizeStream(clientNames)),
+	}
+	if tlsConfig != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig)))
+	}
+	g.Server = grpc.NewServer(options...)
+	pb.RegisterExternalScalerServer(g.Server, scaler)
+	healthpb.RegisterHealthServer(g.Server, g.health)
+	reflection.Register(g.Server)
+	g.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	g.Metrics.InitializeMetrics(g.Server)
+	return g
+}
+
+// WatchHealth says that the scaler is serving once its first signals are there,
+// and returns when it has said so, or ctx ends. From then on it serves what it
+// can: each answer tells by itself when its signals are gone.
+func (g *GRPC) WatchHealth(ctx context.Context) {
+	for {
+		next := g.scaler.signals.next()
+		if g.scaler.signals.Ready() {
+			g.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+			g.health.SetServingStatus(pb.ExternalScaler_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+			return
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Shutdown ends the streams, lets the calls under way end, and breaks off those
+// that do not within the limit.
+func (g *GRPC) Shutdown(limit time.Duration) {
+	g.health.Shutdown()
+	g.scaler.Stop()
+	ended := make(chan struct{})
+	go func() {
+		g.GracefulStop()
+		close(ended)
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		g.log.Warn("calls did not end in time and are broken off", "limit", limit)
+		g.Stop()
+		<-ended
+	}
+}
+
+// authorize refuses a client whose verified certificate has none of the names.
+func authorize(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	from, _ := peer.FromContext(ctx)
+	if from != nil {
+		if info, secured := from.AuthInfo.(credentials.TLSInfo); secured {
+			for _, chain := range info.State.VerifiedChains {
+				if len(chain) > 0 && slices.ContainsFunc(names, func(name string) bool { return named(chain[0], name) }) {
+					return nil
+				}
+			}
+		}
+	}
+	return status.Error(codes.PermissionDenied, "the client's certificate has no name that may call the scaler")
+}
+
+func named(certificate *x509.Certificate, name string) bool {
+	if slices.Contains(certificate.DNSNames, name) || certificate.Subject.CommonName == name {
+		return true
+	}
+	return slices.ContainsFunc(certificate.URIs, func(u *url.URL) bool { return u.String() == name })
+}
+
+func authorizeUnary(names []string) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		if err := authorize(ctx, names); err != nil {
+			return nil, err
+		}
+		return handle(ctx, request)
+	}
+}
+
+func authorizeStream(names []string) grpc.StreamServerInterceptor {
+	return func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		if err := authorize(stream.Context(), names); err != nil {
+			return err
+		}
+		return handle(server, stream)
+	}
+}
