@@ -588,7 +588,9 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func TestWhatTheDepthsHaveAlikeCanBeSelectedByAndWritersAreNamed(t *testing.T) {
-	with := func(series, labels string) string { return strings.Replace(series, `instance=`, labels+`,instance=`, 1) }
+	with := func(series, labels string) string {
+		return strings.Replace(series, `instance=`, labels+`,instance=`, 1)
+	}
 	o := read(t, evaluated(0).
 		has(with(depthA, `env="prod",pod="x"`), 1, 0).has(with(depthB, `env="prod",pod="y"`), 2, 0).
 		has(writtenB, 1, 0).has(writtenA, 1, 0)).Coordinators["bars"]
