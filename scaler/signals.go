@@ -183,7 +183,7 @@ func known(r metrics.Rate) float64 {
 // Why a request cannot be answered.
 var (
 	errNeverRead = errors.New("no signals were read from Prometheus yet")
-	errAbsent    = errors.New("Prometheus has no usable depth of a coordinator that is asked for")
+	errAbsent    = errors.New("no usable depth in Prometheus of a coordinator that is asked for")
 	errStale     = errors.New("the newest sample is older than the stale limit")
 )
 
