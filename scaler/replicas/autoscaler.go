@@ -11,7 +11,7 @@ import "math"
 // the Tolerance. Target must be > 0.
 func ByAverageValue(value, target float64, current int) int {
 	value, target = milli(value), milli(target)
-	if current > 0 && math.Abs(value/(target*float64(current))-1) <= Tolerance {
+	if current > 0 && tolerated(value/(target*float64(current))) {
 		return current
 	}
 	return ceil(value / target)
@@ -24,13 +24,16 @@ func ByValue(value, target float64, ready int) int {
 	if ready == 0 {
 		return ceil(ratio)
 	}
-	if math.Abs(ratio-1) <= Tolerance {
+	if tolerated(ratio) {
 		return ready
 	}
 	return int(min(math.Ceil(ratio*float64(ready)), math.MaxInt32))
 }
 
-// milli is a value as KEDA hands it on: cut to thousandths; what is negative,
+// tolerated reports whether a ratio is so close to 1 that it changes nothing.
+func tolerated(ratio float64) bool { return 1-Tolerance <= ratio && ratio <= 1+Tolerance }
+
+// milli is a value as KEDA hands it on: rounded to thousandths; what is negative,
 // infinite or no number is 0.
 func milli(v float64) float64 {
 	if !(v > 0) || math.IsInf(v, 0) {

@@ -1,8 +1,6 @@
 package replicas
 
 import (
-	"math"
-
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -67,14 +65,14 @@ func atHard(p Plan, replicas int, stepBack bool) (wanted int, cause Cause) {
 }
 
 // offset keeps the product below the wanted whole number, so that neither the
-// thousandths that KEDA cuts the answer to nor floating point can round it up
+// thousandths that KEDA rounds the answer to nor floating point can round it up
 // to the next one.
 const offset = 0.25
 
 func toMultiplier(wanted, replicas int, cause Cause) (float64, Cause) {
 	n := float64(replicas)
 	change := float64(wanted) / n
-	if math.Abs(change-1) <= Tolerance {
+	if tolerated(change) {
 		return 1, CauseTolerance
 	}
 	multiplier := (float64(max(1, wanted)) - offset) / n
