@@ -55,6 +55,8 @@ lint: ## check formatting, vet, staticcheck, and that go.mod is tidy
 		echo "== vet, staticcheck, tidy ($$module)"; \
 		(cd $$module && $(GO) vet ./... && $(CURDIR)/bin/staticcheck ./... && $(GO) mod tidy -diff); \
 	done
+	@heavy=$$($(GO) list -deps ./cmd/... | grep -E '^(k8s\.io|sigs\.k8s\.io|github\.com/prometheus/prometheus|go\.etcd\.io)/' || true); \
+	if [ -n "$$heavy" ]; then echo "compiled into the binaries, and should not be:"; echo "$$heavy"; exit 1; fi
 
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (default 20s)
