@@ -257,7 +257,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, programs map[string]string
 		"--client-ca-file=" + c.certificate("ca.crt"),
 		"--token-auth-file=" + c.certificate("tokens.csv"), "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file=" + c.certificate("accounts.key"),
+		"--service-account-key-file=" + c.certificate("accounts.crt"),
 		"--service-account-signing-key-file=" + c.certificate("accounts.key"),
 		"--requestheader-client-ca-file=" + c.certificate("ca.crt"), "--requestheader-allowed-names=proxy",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",

@@ -38,9 +38,10 @@ type Generator struct {
 	accepted  atomic.Int64
 	number    atomic.Int64 // of the last item, for its key
 
-	mu   sync.Mutex
-	busy map[string]time.Time // URLs with a request under way, and those that asked to wait, until when
-	left float64              // items that wait to be offered
+	mu     sync.Mutex
+	busy   map[string]time.Time // URLs with a request under way, and those that asked to wait, until when
+	left   float64              // items that wait to be offered
+	pinned []string             // URLs that alone are offered items; nil for all
 }
 
 // New returns a generator that offers nothing yet.
@@ -67,6 +68,14 @@ func (g *Generator) Add(items int) {
 	g.mu.Lock()
 	g.left += float64(items)
 	g.mu.Unlock()
+}
+
+// Pin offers items to these pipelines alone from now on, whichever are alive;
+// nil takes that back.
+func (g *Generator) Pin(urls []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pinned = urls
 }
 
 // Accepted is how many items the pipelines have taken.
@@ -98,11 +107,14 @@ func (g *Generator) Run(ctx context.Context) error {
 // spread gives each idle target its even share of what waits.
 func (g *Generator) spread(ctx context.Context, now time.Time, requests *sync.WaitGroup) {
 	targets := g.targets()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pinned != nil {
+		targets = g.pinned
+	}
 	if len(targets) == 0 {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	share := min(int(g.left)/len(targets), mostItems)
 	if share == 0 && g.left >= 1 {
 		share = 1

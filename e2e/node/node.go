@@ -459,6 +459,30 @@ func (n *Node) tell(ctx context.Context, pod *Pod, phase corev1.PodPhase, ready 
 	}
 }
 
+// Await waits until no pod of a namespace is run any more.
+func (n *Node) Await(ctx context.Context, namespace string) error {
+	ticks := time.NewTicker(probeEvery)
+	defer ticks.Stop()
+	for {
+		n.mu.Lock()
+		left := 0
+		for _, pod := range n.pods {
+			if pod.Namespace == namespace {
+				left++
+			}
+		}
+		n.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d pods of %s still run: %w", left, namespace, ctx.Err())
+		}
+	}
+}
+
 // Signal sends a signal to the processes of a component.
 func (n *Node) Signal(namespace, component string, signal syscall.Signal) error {
 	for _, p := range n.Processes(namespace, component) {

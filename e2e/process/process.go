@@ -25,6 +25,10 @@ type Spec struct {
 	Env    []string // NAME=VALUE; PATH and HOME are added
 	Dir    string   // working directory; that of the log where empty
 	Log    string   // folder of the log file
+
+	// As is whom it runs as, for a program that refuses to be root; nil is who
+	// we are.
+	As *syscall.Credential
 }
 
 // Process is a child that was started. Its methods may be called by several
@@ -61,7 +65,7 @@ func Start(s Spec) (*Process, error) {
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, s.Env...)
 	// A group of its own keeps the terminal's Ctrl-C from it: it is stopped in
 	// its turn. It ends with the harness, even when that is killed.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: s.As}
 	if err := startOnOwnThread(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}

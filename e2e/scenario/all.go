@@ -1,0 +1,8 @@
+package scenario
+
+// All lists the scenarios.
+func All() []Scenario {
+	return []Scenario{
+		External,
+	}
+}
