@@ -169,9 +169,15 @@ func TestControllerFollowsAForeignDepthBySettingsAlone(t *testing.T) {
 			Explanation string
 		}
 	}
-	fetch(t, address+"/v1/decisions", http.StatusOK, &served)
-	if len(served.Decisions) == 0 || !strings.Contains(served.Decisions[0].Explanation, "depth 3000 not above 5000") {
-		t.Errorf("the newest decision is %+v", served.Decisions)
+	// The coordinator has the scale a moment before the decision is on record.
+	recorded := func() bool {
+		fetch(t, address+"/v1/decisions", http.StatusOK, &served)
+		return len(served.Decisions) > 0 && strings.Contains(served.Decisions[0].Explanation, "depth 3000 not above 5000")
+	}
+	for deadline := time.Now().Add(30 * time.Second); !recorded(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the newest decision is not the one in force: %+v", served.Decisions)
+		}
 	}
 	fetch(t, address+"/-/ready", http.StatusOK, nil)
 
