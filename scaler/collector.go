@@ -1,38 +1,59 @@
 package scaler
 
 import (
-	"maps"
-	"math"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/scaler/replicas"
 )
 
-// series are what a server counts as it goes; the rest is made from its signals
-// when it is collected.
+// Names of the streams, as the series show them.
+const (
+	streamIsActive   = "StreamIsActive"
+	streamMetricSpec = "StreamMetricSpec"
+)
+
+// series are what a server counts as it goes; the rest is made of its rows when
+// it is collected.
 type series struct {
-	refused *prometheus.CounterVec
-	streams *prometheus.GaugeVec
+	refused, sends, guards *prometheus.CounterVec
+	panics                 prometheus.Counter
+	streams                *prometheus.GaugeVec
+	defaults               *prometheus.GaugeVec
 }
 
 func newSeries() *series {
 	s := &series{
-		refused: metrics.NewCounter(metrics.ScalerUnanswered),
-		streams: metrics.NewGauge(metrics.ScalerStreams),
+		refused:  metrics.NewCounter(metrics.ScalerUnanswered),
+		sends:    metrics.NewCounter(metrics.ScalerStreamSends),
+		guards:   metrics.NewCounter(metrics.ScalerGuards),
+		panics:   metrics.NewCounter(metrics.ScalerPanics).WithLabelValues(),
+		streams:  metrics.NewGauge(metrics.ScalerStreams),
+		defaults: metrics.NewGauge(metrics.ScalerDefaultsGood),
 	}
-	for _, reason := range []string{whyNeverRead, whyAbsent, whyStale, whyMissing} {
-		s.refused.WithLabelValues(reason) // is 0 from the start
+	// What was never counted is 0 from the start.
+	for _, reason := range []string{whyNeverRead, whyAbsent, whyStale, whyMissing, whyInvalid} {
+		s.refused.WithLabelValues(reason)
 	}
-	for _, stream := range []string{"StreamIsActive", "StreamMetricSpec"} {
+	for _, stream := range []string{streamIsActive, streamMetricSpec} {
 		s.streams.WithLabelValues(stream)
+		s.sends.WithLabelValues(stream)
+	}
+	for _, cause := range replicas.Causes() {
+		s.guards.WithLabelValues(string(cause))
 	}
 	return s
 }
 
 func (s *series) unanswered(reason string) { s.refused.WithLabelValues(reason).Inc() }
+func (s *series) sent(stream string)       { s.sends.WithLabelValues(stream).Inc() }
+func (s *series) bit(cause replicas.Cause) { s.guards.WithLabelValues(string(cause)).Inc() }
+func (s *series) defaultsAre(good bool)    { s.defaults.WithLabelValues().Set(oneIf(good)) }
+func (s *series) collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.refused, s.sends, s.guards, s.panics, s.streams, s.defaults}
+}
 
 // stream counts an open stream until the returned function is called.
 func (s *series) stream(name string) (ended func()) {
@@ -41,39 +62,94 @@ func (s *series) stream(name string) (ended func()) {
 	return open.Dec
 }
 
+// signalSeries are what the signals count.
+type signalSeries struct {
+	reads, failures, pushed prometheus.Counter
+	duration                prometheus.Histogram
+}
+
+func newSignalSeries() *signalSeries {
+	return &signalSeries{
+		reads:    metrics.NewCounter(metrics.ScalerReads).WithLabelValues(),
+		failures: metrics.NewCounter(metrics.ScalerReadFailures).WithLabelValues(),
+		pushed:   metrics.NewCounter(metrics.ScalerPushedEvents).WithLabelValues(),
+		duration: metrics.NewHistogram(metrics.ScalerReadDuration).WithLabelValues().(prometheus.Histogram),
+	}
+}
+
+func (s *signalSeries) observe(took time.Duration, err error) {
+	s.reads.Inc()
+	s.duration.Observe(took.Seconds())
+	if err != nil {
+		s.failures.Inc()
+	}
+}
+
 // Describe implements prometheus.Collector. Nothing is described beforehand,
-// for coordinators come and go.
+// for triggers come and go.
 func (s *Server) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (s *Server) Collect(ch chan<- prometheus.Metric) {
-	s.series.refused.Collect(ch)
-	s.series.streams.Collect(ch)
-	s.mu.Lock()
-	objects := len(s.answered)
-	s.mu.Unlock()
+	for _, c := range s.series.collectors() {
+		c.Collect(ch)
+	}
+	own := s.signals.series
+	for _, c := range []prometheus.Collector{own.reads, own.failures, own.pushed, own.duration} {
+		c.Collect(ch)
+	}
 	gauge := func(name string, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(metrics.Desc(name), prometheus.GaugeValue, value, labels...)
 	}
-	gauge(metrics.ScalerScaledObjects, float64(objects))
-	s.signals.collect(ch, gauge)
+	s.signals.collect(gauge)
+
+	now := time.Now()
+	rows := s.all()
+	gauge(metrics.ScalerTriggers, float64(len(rows)))
+	collected := map[[3]string]bool{} // two triggers may ask for the same of the same
+	for _, r := range rows {
+		r.mu.Lock()
+		labels := [3]string{r.object, string(r.trigger.Metric), r.trigger.Chosen()}
+		if !r.told.at.IsZero() && r.wrong == nil && !collected[labels] {
+			collected[labels] = true
+			r.collect(now, func(name string, value float64) { gauge(name, value, labels[:]...) })
+		}
+		r.mu.Unlock()
+	}
 }
 
-func (s *Signals) collect(ch chan<- prometheus.Metric, gauge func(name string, value float64, labels ...string)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ch <- prometheus.MustNewConstMetric(metrics.Desc(metrics.ScalerReadFailures), prometheus.CounterValue, float64(s.failures))
-	if !s.readAt.IsZero() {
-		gauge(metrics.ScalerSignalAge, time.Since(s.readAt).Seconds())
+// collect tells of a row. r.mu is held.
+func (r *row) collect(now time.Time, gauge func(name string, value float64)) {
+	gauge(metrics.ScalerTarget, r.trigger.Target)
+	if r.outcome.err == nil && !r.outcome.asOf.IsZero() {
+		gauge(metrics.ScalerSampleAge, max(0, now.Sub(r.outcome.asOf).Seconds()))
 	}
-	gauge(metrics.ScalerSignalsUsable, oneIf(!s.readAt.IsZero() && !s.failing))
-	for _, id := range slices.Sorted(maps.Keys(s.learned)) {
-		c := s.learned[id]
-		gauge(metrics.ScalerStoreBound, oneIf(c.bound), id)
-		if !math.IsNaN(c.perReplica) {
-			gauge(metrics.ScalerReplicaDrain, c.perReplica, id)
+	o := &r.told.outcome
+	if r.told.err != nil {
+		return // what is not known is absent, not 0
+	}
+	there := len(o.load.writers)
+	autoscaler := Autoscaler{TargetValue: r.trigger.Target, MetricType: r.trigger.Type}
+	autoscaler.make(o.value, there)
+	gauge(metrics.ScalerValue, o.value)
+	gauge(metrics.ScalerActive, oneIf(o.active))
+	gauge(metrics.ScalerReplicas, float64(there))
+	gauge(metrics.ScalerReplicasWanted, float64(autoscaler.Replicas))
+	if r.trigger.Sizes {
+		gauge(metrics.ScalerStoreBound, oneIf(o.plan.StoreBound))
+		if o.plan.PerReplicaPerSecond > 0 {
+			gauge(metrics.ScalerReplicaDrain, o.plan.PerReplicaPerSecond)
 		}
 	}
+}
+
+func (s *Signals) collect(gauge func(name string, value float64, labels ...string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read.ReadAt.IsZero() {
+		gauge(metrics.ScalerSignalAge, time.Since(s.read.ReadAt).Seconds())
+	}
+	gauge(metrics.ScalerSignalsUsable, oneIf(!s.read.ReadAt.IsZero() && !s.failing))
 }
 
 func oneIf(b bool) float64 {

@@ -51,6 +51,7 @@ func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *s
 		scaler:  scaler, health: health.NewServer(), log: log,
 	}
 	recovered := recovery.WithRecoveryHandlerContext(func(_ context.Context, fault any) error {
+		scaler.series.panics.Inc()
 		log.Error("a call panicked", "panic", fault, "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "internal error")
 	})
@@ -81,7 +82,7 @@ func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *s
 // can: each answer tells by itself when its signals are gone.
 func (g *GRPC) WatchHealth(ctx context.Context) {
 	for {
-		next := g.scaler.signals.next()
+		_, next := g.scaler.signals.View()
 		if g.scaler.signals.Ready() {
 			g.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 			g.health.SetServingStatus(pb.ExternalScaler_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)

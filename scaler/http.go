@@ -38,14 +38,14 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	answers := s.Explain(object)
-	if len(answers) == 0 {
+	answers, found := s.Explain(object)
+	if !found {
 		answer(w, http.StatusNotFound, map[string]string{
 			"error": fmt.Sprintf("ScaledObject %.100q has not asked for anything since the scaler started", object),
 		})
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"scaled_object": object, "answers": answers})
+	answer(w, http.StatusOK, map[string]any{"scaled_object": object, "answers": append([]Answer{}, answers...)})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

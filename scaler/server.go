@@ -10,9 +10,9 @@ package scaler
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
+	"maps"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headgate/headgate/internal/invalid"
-	"github.com/headgate/headgate/pressure"
+	"github.com/headgate/headgate/scaler/trigger"
 )
 
 // Server answers KEDA. It is made by NewServer; its methods may be called by
@@ -32,20 +32,29 @@ type Server struct {
 	pb.UnimplementedExternalScalerServer
 	signals *Signals
 	series  *series
+	log     *slog.Logger
 
 	stopOnce sync.Once
 	stopping chan struct{}
 
-	mu       sync.Mutex
-	answered map[string]map[Metric]Answer // by namespace/name
+	mu       sync.RWMutex
+	rows     map[objectKey][]*row // never empty lists
+	count    int                  // of rows
+	defaults trigger.Defaults
+	settled  chan struct{} // closed and replaced when the defaults change
 }
 
+// objectKey names a ScaledObject.
+type objectKey struct{ namespace, name string }
+
+func (k objectKey) String() string { return k.namespace + "/" + k.name }
+
 // NewServer returns a server over signals that somebody else runs.
-func NewServer(signals *Signals) *Server {
+func NewServer(signals *Signals, log *slog.Logger) *Server {
 	return &Server{
-		signals: signals, series: newSeries(),
-		stopping: make(chan struct{}),
-		answered: map[string]map[Metric]Answer{},
+		signals: signals, series: newSeries(), log: log,
+		stopping: make(chan struct{}), settled: make(chan struct{}),
+		rows: map[objectKey][]*row{},
 	}
 }
 
@@ -53,81 +62,99 @@ func NewServer(signals *Signals) *Server {
 // with every end that is not. A gRPC server can stop gracefully after it.
 func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
 
-// Answer is what was last told about a ScaledObject, and what it was made of.
-// Rates are items per second; a number that is not known is null in JSON.
-type Answer struct {
-	At           time.Time      `json:"at"`
-	Metric       Metric         `json:"metric"`
-	Coordinators []string       `json:"coordinators"`
-	Level        pressure.Level `json:"level"`
-	Depth        *float64       `json:"depth"`
-	Capacity     *float64       `json:"capacity"`
-	Arrivals     *float64       `json:"arrivals_per_second"`
-	Drain        *float64       `json:"drain_per_second"`
-	PerReplica   *float64       `json:"drain_per_replica_per_second"`
-	Replicas     int            `json:"replicas"` // that export the coordinators' series
-	AgeSeconds   float64        `json:"age_seconds"`
-	StoreBound   bool           `json:"store_bound"`
+// Run lets every trigger see every view until ctx ends, which is not an error:
+// what they learn from one to the next must not depend on who asks when.
+func (s *Server) Run(ctx context.Context) error {
+	for {
+		view, next := s.signals.View()
+		now := time.Now()
+		s.forget(now)
+		for _, r := range s.all() {
+			r.mu.Lock()
+			r.refresh(view, now, s.signals.staleAfter)
+			r.mu.Unlock()
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
 
-	Value      float64 `json:"value"`
-	Target     float64 `json:"target"`
-	Activation float64 `json:"activation"`
-	Active     bool    `json:"active"`
-	Guard      Bit     `json:"guard,omitempty"`
+// SetDefaults gives all triggers new defaults; open streams tell what changes.
+func (s *Server) SetDefaults(d trigger.Defaults) {
+	s.mu.Lock()
+	s.defaults = d
+	close(s.settled)
+	s.settled = make(chan struct{})
+	s.mu.Unlock()
+	for _, r := range s.all() {
+		r.configure(d)
+	}
+	// A stream that looked before its row was configured looks again.
+	s.mu.Lock()
+	close(s.settled)
+	s.settled = make(chan struct{})
+	s.mu.Unlock()
+}
 
-	// What the HPA makes of value and target, before its limits and windows: as
-	// AverageValue, and as Value with its tolerance of 10 %.
-	ReplicasAsAverageValue float64 `json:"replicas_as_average_value"`
-	ReplicasAsValue        float64 `json:"replicas_as_value"`
-
-	Error string `json:"error,omitempty"` // why there was no answer instead
+// settings returns a channel that is closed when the defaults change.
+func (s *Server) settings() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.settled
 }
 
 // IsActive reports whether the value is above the activation value.
 func (s *Server) IsActive(_ context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
-	r, err := parse(ref)
+	_, active, _, err := s.answer(ref)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.answer(ref, r)
-	if err != nil {
-		return nil, err
-	}
-	return &pb.IsActiveResponse{Result: answer.Active}, nil
+	return &pb.IsActiveResponse{Result: active}, nil
 }
 
-// GetMetricSpec tells the metric's name and target. It needs no signals.
+// invalidName is the metric of a trigger whose metadata is wrong.
+const invalidName = "headgate-invalid-metadata"
+
+// GetMetricSpec tells the metric's name and target. It needs no signals, and it
+// never fails: a failure would take the ScaledObject's other triggers along,
+// and KEDA would show no more than that the spec is empty. A trigger whose
+// metadata is wrong gets a metric that does not exist, so that KEDA asks for
+// its value, is told what is wrong, and shows that on the ScaledObject.
 func (s *Server) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb.GetMetricSpecResponse, error) {
-	r, err := parse(ref)
+	r, err := s.row(ref)
 	if err != nil {
 		return nil, err
 	}
-	return spec(r), nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = time.Now()
+	if r.wrong != nil {
+		return specOf(invalidName, 1), nil
+	}
+	return specOf(r.trigger.Name, r.trigger.Target), nil
 }
 
-func spec(r Request) *pb.GetMetricSpecResponse {
+func specOf(name string, target float64) *pb.GetMetricSpecResponse {
 	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{
-		MetricName: r.name(), TargetSize: integer(r.Target), TargetSizeFloat: r.Target,
+		MetricName: name, TargetSize: integer(target), TargetSizeFloat: target,
 	}}}
 }
 
 // GetMetrics tells the value of the metric that is asked for and of no other,
 // since KEDA takes all values of an answer for that one and adds them up.
 func (s *Server) GetMetrics(_ context.Context, request *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
-	ref := request.GetScaledObjectRef()
-	r, err := parse(ref)
-	if err != nil {
+	value, _, name, err := s.answer(request.GetScaledObjectRef())
+	switch asked := request.GetMetricName(); {
+	case err != nil:
 		return nil, err
-	}
-	if name := request.GetMetricName(); name != r.name() {
-		return nil, refused(invalid.New("metricName", name, r.name()))
-	}
-	answer, err := s.answer(ref, r)
-	if err != nil {
-		return nil, err
+	case asked != name:
+		return nil, status.Error(codes.InvalidArgument, invalid.New("metricName", asked, name).Error())
 	}
 	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{
-		MetricName: r.name(), MetricValue: integer(answer.Value), MetricValueFloat: answer.Value,
+		MetricName: name, MetricValue: integer(value), MetricValueFloat: value,
 	}}}, nil
 }
 
@@ -139,129 +166,200 @@ func integer(v float64) int64 { return int64(min(math.Ceil(v), math.MaxInt32)) }
 // from then on each change, at once when a coordinator says so itself. While
 // there is no answer nothing is told.
 func (s *Server) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStreamingServer[pb.IsActiveResponse]) error {
-	r, err := parse(ref)
-	if err != nil {
-		return err
-	}
-	defer s.series.stream("StreamIsActive")()
 	told, any := false, false
-	for {
-		next := s.signals.next() // taken before the look, so that nothing is missed
-		if answer, err := s.answer(ref, r); err == nil && (!any || answer.Active != told) {
-			told, any = answer.Active, true
-			if err := stream.Send(&pb.IsActiveResponse{Result: told}); err != nil {
-				return fmt.Errorf("send activity: %w", err)
-			}
+	return s.stream(ref, stream.Context(), streamIsActive, func() error {
+		_, active, _, err := s.answer(ref)
+		if status.Code(err) == codes.InvalidArgument {
+			return err
 		}
-		select {
-		case <-next:
-		case <-s.stopping:
-			return nil
-		case <-stream.Context().Done():
+		if err != nil || any && active == told {
 			return nil
 		}
-	}
+		told, any = active, true
+		s.series.sent(streamIsActive)
+		return stream.Send(&pb.IsActiveResponse{Result: told})
+	})
 }
 
-// StreamMetricSpec tells what GetMetricSpec does when the stream opens. A
-// trigger's metadata cannot change while it is open, so there is no more to
-// tell until the end.
+// StreamMetricSpec tells what GetMetricSpec does when the stream opens, and
+// whenever new defaults change it.
 func (s *Server) StreamMetricSpec(ref *pb.ScaledObjectRef, stream grpc.ServerStreamingServer[pb.GetMetricSpecResponse]) error {
-	r, err := parse(ref)
-	if err != nil {
-		return err
-	}
-	defer s.series.stream("StreamMetricSpec")()
-	if err := stream.Send(spec(r)); err != nil {
-		return fmt.Errorf("send the metric's spec: %w", err)
-	}
-	select {
-	case <-s.stopping:
-	case <-stream.Context().Done():
-	}
-	return nil
-}
-
-func parse(ref *pb.ScaledObjectRef) (Request, error) {
-	r, err := ParseRequest(ref.GetScalerMetadata())
-	if err != nil {
-		return Request{}, refused(err)
-	}
-	return r, nil
-}
-
-// refused is bad metadata as gRPC has it: KEDA shows the words on the
-// ScaledObject.
-func refused(err error) error {
-	var words []string
-	for _, v := range invalid.All(err) {
-		words = append(words, v.Error())
-	}
-	return status.Error(codes.InvalidArgument, strings.Join(words, "; "))
-}
-
-// answer makes the answer to a request and keeps it for Explain. The error is
-// gRPC's Unavailable.
-func (s *Server) answer(ref *pb.ScaledObjectRef, r Request) (Answer, error) {
-	a := Answer{At: time.Now(), Metric: r.Metric, Coordinators: r.Coordinators, Target: r.Target, Activation: r.Activation}
-	loads, age, err := s.signals.loads(r)
-	if err == nil {
-		a.AgeSeconds = age.Seconds()
-		err = a.fill(r, loads)
-	}
-	if err != nil {
-		a.Error = err.Error()
-		s.series.unanswered(why(err))
-	}
-	s.keep(ref, a)
-	if err != nil {
-		return a, status.Error(codes.Unavailable, a.Error)
-	}
-	return a, nil
-}
-
-// fill computes the value, by the sum of the loads or by the largest value of
-// any.
-func (a *Answer) fill(r Request, loads []load) error {
-	if r.Aggregation == Sum {
-		loads = []load{together(loads)}
-	}
-	best := math.Inf(-1)
-	for _, l := range loads {
-		v, bit, err := l.value(r)
+	told, any := 0.0, false
+	return s.stream(ref, stream.Context(), streamMetricSpec, func() error {
+		spec, err := s.GetMetricSpec(stream.Context(), ref)
 		if err != nil {
 			return err
 		}
-		if v > best {
-			best = v
-			a.Value, a.Guard = v, bit
-			a.describe(l)
+		target := spec.MetricSpecs[0].TargetSizeFloat
+		if any && target == told {
+			return nil
+		}
+		told, any = target, true
+		s.series.sent(streamMetricSpec)
+		return stream.Send(spec)
+	})
+}
+
+// stream calls tell at once and whenever there is something new, until the
+// client goes, tell fails or the server stops.
+func (s *Server) stream(ref *pb.ScaledObjectRef, ctx context.Context, name string, tell func() error) error {
+	r, err := s.row(ref)
+	if err != nil {
+		return err
+	}
+	defer s.series.stream(name)()
+	defer r.hold()()
+	for {
+		// Taken before the look, so that nothing is missed.
+		_, next := s.signals.View()
+		settings := s.settings()
+		if err := tell(); err != nil {
+			return err
+		}
+		select {
+		case <-next:
+		case <-settings:
+		case <-s.stopping:
+			return nil
+		case <-ctx.Done():
+			return nil
 		}
 	}
-	a.Active = a.Value > a.Activation
-	a.ReplicasAsAverageValue = math.Ceil(a.Value / a.Target)
-	a.ReplicasAsValue = float64(a.Replicas)
-	if ratio := a.Value / a.Target; math.Abs(ratio-1) > hpaTolerance {
-		a.ReplicasAsValue = math.Ceil(float64(a.Replicas) * ratio)
+}
+
+// hold keeps the row until the returned function is called.
+func (r *row) hold() (release func()) {
+	add := func(n int) {
+		r.mu.Lock()
+		r.streams += n
+		r.used = time.Now()
+		r.mu.Unlock()
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// answer makes the answer for a trigger, and the name of its metric. The error
+// is gRPC's.
+func (s *Server) answer(ref *pb.ScaledObjectRef) (value float64, active bool, name string, err error) {
+	r, err := s.row(ref)
+	if err != nil {
+		return 0, false, "", err
+	}
+	view, _ := s.signals.View()
+	value, active, name, err = r.answer(view, time.Now(), s.signals.staleAfter)
+	if err == nil {
+		return value, active, name, nil
+	}
+	reason := why(err)
+	s.series.unanswered(reason)
+	code := codes.Unavailable
+	if reason == whyInvalid {
+		code = codes.InvalidArgument
+	}
+	return 0, false, "", status.Error(code, words(err))
+}
+
+// words joins what is wrong with metadata in one line: KEDA shows it on the
+// ScaledObject.
+func words(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// Bounds on what clients can make the scaler keep.
+const (
+	mostRows    = 10_000      // triggers altogether
+	mostOfOne   = 64          // triggers of one ScaledObject, with those that its edits left behind
+	idleFor     = time.Hour   // after which a trigger that nobody asks for is forgotten
+	idleAtLimit = time.Minute // the same, when there are too many
+	mostBytes   = 16 << 10    // of one trigger's metadata
+)
+
+var errTooMany = status.Errorf(codes.ResourceExhausted, "the scaler serves %d triggers already", mostRows)
+
+// row finds the row of a trigger, or makes it. The error is gRPC's.
+func (s *Server) row(ref *pb.ScaledObjectRef) (*row, error) {
+	key := objectKey{ref.GetNamespace(), ref.GetName()}
+	metadata := ref.GetScalerMetadata()
+	s.mu.RLock()
+	found := find(s.rows[key], metadata)
+	s.mu.RUnlock()
+	if found != nil {
+		return found, nil
+	}
+	if key.name == "" || key.namespace == "" || len(key.name)+len(key.namespace) > 512 {
+		return nil, status.Error(codes.InvalidArgument, "scaledObjectRef has no name and namespace, want those of a ScaledObject")
+	}
+	size := 0
+	for name, value := range metadata {
+		size += len(name) + len(value)
+	}
+	if size > mostBytes {
+		return nil, status.Errorf(codes.InvalidArgument, "the metadata is %d bytes long, want at most %d", size, mostBytes)
+	}
+
+	fresh := &row{object: key.String(), metadata: maps.Clone(metadata), log: s.log, bites: s.series.bit, used: time.Now()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := find(s.rows[key], metadata); found != nil {
+		return found, nil
+	}
+	if s.count >= mostRows || len(s.rows[key]) >= mostOfOne {
+		s.forgetIdle(time.Now(), idleAtLimit)
+	}
+	if s.count >= mostRows || len(s.rows[key]) >= mostOfOne {
+		return nil, errTooMany
+	}
+	fresh.configure(s.defaults)
+	s.rows[key] = append(s.rows[key], fresh)
+	s.count++
+	return fresh, nil
+}
+
+func find(rows []*row, metadata map[string]string) *row {
+	for _, r := range rows {
+		if maps.Equal(r.metadata, metadata) {
+			return r
+		}
 	}
 	return nil
 }
 
-// hpaTolerance is how far from 1 the ratio of value and target has to be for
-// the HPA to act: its --horizontal-pod-autoscaler-tolerance by default.
-const hpaTolerance = 0.1
-
-func (a *Answer) describe(l load) {
-	a.Level, a.Replicas, a.StoreBound = l.level, l.replicas, l.storeBound
-	a.Depth, a.Capacity = number(l.depth), number(l.capacity)
-	a.Arrivals, a.Drain, a.PerReplica = number(l.arrivals), number(l.drain), number(l.perReplica)
+// all returns every row.
+func (s *Server) all() []*row {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]*row, 0, s.count)
+	for _, rows := range s.rows {
+		all = append(all, rows...)
+	}
+	return all
 }
 
-func number(v float64) *float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return nil
+// forget drops the rows that nobody asks for any more.
+func (s *Server) forget(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetIdle(now, idleFor)
+}
+
+// forgetIdle is called with s.mu held.
+func (s *Server) forgetIdle(now time.Time, idle time.Duration) {
+	s.count = 0
+	for key, rows := range s.rows {
+		var kept []*row
+		for _, r := range rows {
+			r.mu.Lock()
+			if r.streams > 0 || now.Sub(r.used) <= idle {
+				kept = append(kept, r)
+			}
+			r.mu.Unlock()
+		}
+		if len(kept) == 0 {
+			delete(s.rows, key)
+			continue
+		}
+		s.rows[key] = kept
+		s.count += len(kept)
 	}
-	return &v
 }
 
 // Reasons for which there is no answer, as the series show them.
@@ -270,6 +368,7 @@ const (
 	whyAbsent    = "absent"
 	whyStale     = "stale"
 	whyMissing   = "signal_missing"
+	whyInvalid   = "invalid_metadata"
 )
 
 func why(err error) string {
@@ -280,37 +379,8 @@ func why(err error) string {
 		return whyAbsent
 	case errors.Is(err, errStale):
 		return whyStale
+	case errors.Is(err, errMissing):
+		return whyMissing
 	}
-	return whyMissing
-}
-
-// mostKept bounds the ScaledObjects whose last answers are kept.
-const mostKept = 10_000
-
-func (s *Server) keep(ref *pb.ScaledObjectRef, a Answer) {
-	key := ref.GetNamespace() + "/" + ref.GetName()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	of := s.answered[key]
-	if of == nil {
-		if len(s.answered) >= mostKept {
-			return
-		}
-		of = map[Metric]Answer{}
-		s.answered[key] = of
-	}
-	of[a.Metric] = a
-}
-
-// Explain returns what was last answered about a ScaledObject, namespace/name,
-// by metric; none if it never asked.
-func (s *Server) Explain(scaledObject string) []Answer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var answers []Answer
-	for _, a := range s.answered[scaledObject] {
-		answers = append(answers, a)
-	}
-	slices.SortFunc(answers, func(a, b Answer) int { return strings.Compare(string(a.Metric), string(b.Metric)) })
-	return answers
+	return whyInvalid
 }

@@ -162,7 +162,7 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 		return err
 	}
 	signals := scaler.NewSignals(reader, s.Interval, s.Prometheus.Timeout, s.StaleAfter, log)
-	server := scaler.NewServer(signals)
+	server := scaler.NewServer(signals, log)
 	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, log)
 	registry := prom.NewRegistry()
 	registry.MustRegister(server, grpc.Metrics, collectors.NewGoCollector(),
@@ -177,6 +177,8 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	reading, stopReading := context.WithCancel(ctx)
 	group.Add(func() error { return signals.Run(reading) }, func(error) { stopReading() })
+	answering, stopAnswering := context.WithCancel(ctx)
+	group.Add(func() error { return server.Run(answering) }, func(error) { stopAnswering() })
 	following, stopFollowing := context.WithCancel(ctx)
 	group.Add(func() error {
 		follow(following, p.coordinators, signals, log)
