@@ -148,7 +148,7 @@ func TestWhenSignalsFail(t *testing.T) {
 // needsDrain is a law that cannot do without the drain rate.
 type needsDrain struct{}
 
-func (needsDrain) Needs() policy.Signals                { return policy.Drain }
+func (needsDrain) Needs() policy.Signals                { return policy.SignalDrain }
 func (needsDrain) Decide(in policy.Input) policy.Output { return policy.Output{Scale: 1} }
 
 func TestNothingIsAppliedBeforeThereWereSignals(t *testing.T) {

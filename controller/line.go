@@ -139,15 +139,15 @@ func (l *line) lacks(o metrics.Observation) fault {
 			series string
 			has    bool
 		}{
-			{policy.Capacity, names.Capacity, !math.IsNaN(capacity)},
-			{policy.Arrivals, names.Accepted, o.Arrivals.Known},
-			{policy.Drain, names.Written, o.Drain.Known},
+			{policy.SignalCapacity, names.Capacity, !math.IsNaN(capacity)},
+			{policy.SignalArrivals, names.Accepted, o.Arrivals.Known},
+			{policy.SignalDrain, names.Written, o.Drain.Known},
 		} {
 			if !needs(p.Law).Has(need.signal) || need.has {
 				continue
 			}
 			what := "has no two samples of"
-			if slices.Contains(o.Missing, need.series) || need.signal == policy.Capacity {
+			if slices.Contains(o.Missing, need.series) || need.signal == policy.SignalCapacity {
 				what = "has no usable"
 			}
 			return fault{FaultSignalAbsent, fmt.Sprintf("the law %s needs a signal, and Prometheus %s %s{%s=%q}",
@@ -215,7 +215,7 @@ func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 		InForce: unknown, BaseRate: unknown, Effective: unknown,
 		Outcome: OutcomeNothing, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
 	}
-	if f.kind == FaultNone && needs(p.Law).Has(policy.Base) && !p.read {
+	if f.kind == FaultNone && needs(p.Law).Has(policy.SignalBase) && !p.read {
 		f = fault{FaultBaseUnknown, fmt.Sprintf("the law %s needs the base rate of provider %q, and its coordinator has not told it", p.LawName, p.Name)}
 	}
 	d.Fault, d.Detail = f.kind, f.detail

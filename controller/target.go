@@ -107,9 +107,9 @@ func (t Target) validateNeeds() error {
 			field  string
 			has    bool
 		}{
-			{policy.Capacity, "series_capacity", t.Capacity > 0 || t.Names.Capacity != ""},
-			{policy.Arrivals, "series_accepted", t.Names.Accepted != ""},
-			{policy.Drain, "series_written", t.Names.Written != ""},
+			{policy.SignalCapacity, "series_capacity", t.Capacity > 0 || t.Names.Capacity != ""},
+			{policy.SignalArrivals, "series_accepted", t.Names.Accepted != ""},
+			{policy.SignalDrain, "series_written", t.Names.Written != ""},
 		} {
 			if needs(p.Law).Has(need.signal) && !need.has {
 				errs = append(errs, invalid.Missing(need.field,

@@ -9,6 +9,7 @@ package policy
 
 import (
 	"iter"
+	"math"
 	"time"
 
 	"github.com/headgate/headgate/pressure"
@@ -59,10 +60,10 @@ const ReasonLevel Reason = "level"
 type Signals uint8
 
 const (
-	Capacity Signals = 1 << iota // the most items that the queue may hold
-	Arrivals                     // items per second into the queue
-	Drain                        // items per second out of it
-	Base                         // the provider's base rate
+	SignalCapacity Signals = 1 << iota // the most items that the queue may hold
+	SignalArrivals                     // items per second into the queue
+	SignalDrain                        // items per second out of it
+	SignalBase                         // the provider's base rate
 )
 
 // Has reports whether every signal of want is in s.
@@ -104,6 +105,16 @@ func (t *Terms) Add(name string, value float64) {
 		t.terms[t.n] = Term{Name: name, Value: value}
 		t.n++
 	}
+}
+
+// Value is the first term of that name, NaN where there is none.
+func (t Terms) Value(name string) float64 {
+	for _, term := range t.terms[:t.n] {
+		if term.Name == name {
+			return term.Value
+		}
+	}
+	return math.NaN()
 }
 
 // Len is the number of terms.

@@ -1,0 +1,233 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/headgate/headgate/internal/invalid"
+)
+
+// DrainName is the name by which settings choose Drain.
+const DrainName = "drain"
+
+// Drain lets in what the store takes out, and what brings the queue to its
+// reference depth within about one dead time:
+//
+//	rate = drain + (reference - predicted depth) / horizon
+//
+// The measured drain is fed forward, so that a steady store leaves no offset.
+// The predicted depth is the measured one with what came and went since it was
+// measured, by the rates that were in force meanwhile; without it a change
+// would be answered twice.
+//
+// While the queue is empty the measured drain says only what came, not what the
+// store could take. Then the rate does not fall, and it rises to what the store
+// was seen to take while it had enough to do, which is forgotten slowly.
+//
+// Nothing but the base rate is set by hand. The reference is what the provider
+// sends in an eighth of the dead time, so that a store that speeds up does not
+// starve before the gate opens, but no more than a part of the capacity, so
+// that one that stalls does not overflow before it closes.
+type Drain struct {
+	tuning DrainTuning
+
+	clock    time.Duration // sum of all Elapsed
+	sampled  time.Duration // on clock, when the newest sample was taken
+	history  history       // of the rates in force
+	best     float64       // items per second that the store was seen to take lately
+	demanded bool          // the provider used up what it was allowed
+}
+
+// DrainTuning holds what the standard scenario was tuned by. Headgate's users
+// need not change it.
+type DrainTuning struct {
+	Reference    float64       // of what the base rate brings in a dead time; > 0
+	MostOfQueue  float64       // of the capacity that the reference may be; in (0, 1)
+	Horizon      float64       // in dead times; > 0
+	ProbeTo      float64       // how far towards the best known drain an empty queue opens the gate; in [0, 1]
+	ForgetAfter  time.Duration // time constant of the best known drain; > 0
+	ProbeGrowth  float64       // by how much an empty queue raises a rate that is used up, in a dead time; >= 0
+	LeastDeadSec float64       // seconds; a dead time below it counts as this
+}
+
+// DefaultDrainTuning returns the tuning of NewDrain.
+func DefaultDrainTuning() DrainTuning {
+	return DrainTuning{
+		Reference: 0.125, MostOfQueue: 0.4, Horizon: 0.5,
+		ProbeTo: 0.5, ForgetAfter: 5 * time.Minute, ProbeGrowth: 0.5, LeastDeadSec: 0.001,
+	}
+}
+
+// NewDrain returns the law with its own tuning.
+func NewDrain() *Drain { return &Drain{tuning: DefaultDrainTuning()} }
+
+// NewTunedDrain returns the law with another tuning, for experiments. The
+// error joins an *invalid.Value for each field that is out of its range.
+func NewTunedDrain(t DrainTuning) (*Drain, error) {
+	var errs []error
+	positive := func(field string, v float64) {
+		if !(v > 0) || math.IsInf(v, 0) {
+			errs = append(errs, invalid.New(field, v, "a number > 0"))
+		}
+	}
+	positive("reference", t.Reference)
+	positive("horizon", t.Horizon)
+	positive("forget_after", t.ForgetAfter.Seconds())
+	positive("least_dead_time", t.LeastDeadSec)
+	if !(t.MostOfQueue > 0 && t.MostOfQueue < 1) {
+		errs = append(errs, invalid.New("most_of_queue", t.MostOfQueue, "a number in (0, 1)"))
+	}
+	if !(t.ProbeTo >= 0 && t.ProbeTo <= 1) {
+		errs = append(errs, invalid.New("probe_to", t.ProbeTo, "a number in [0, 1]"))
+	}
+	if !(t.ProbeGrowth >= 0) || math.IsInf(t.ProbeGrowth, 0) {
+		errs = append(errs, invalid.New("probe_growth", t.ProbeGrowth, "a number >= 0"))
+	}
+	return &Drain{tuning: t}, errors.Join(errs...)
+}
+
+// Reasons of Drain.
+const (
+	ReasonBalance Reason = "balance" // the drain is known, and the depth is brought to its reference
+	ReasonProbe   Reason = "probe"   // the queue is empty, and the store may take more than was seen
+)
+
+// Needs tells what the law cannot do without.
+func (d *Drain) Needs() Signals { return SignalCapacity | SignalArrivals | SignalDrain | SignalBase }
+
+// emptyFor is how much work an empty queue may hold: what the store takes in
+// that many seconds.
+const emptyFor = 0.2
+
+// usedUp is the part of the allowed rate from which on it counts as used up.
+const usedUp = 0.9
+
+// Decide implements Law.
+func (d *Drain) Decide(in Input) Output {
+	d.clock += max(0, in.Elapsed)
+	base := in.BasePerSecond
+	if !(base > 0) || math.IsInf(base, 0) {
+		return Output{Scale: 0, Reason: ReasonBalance}
+	}
+	allowed := base
+	if in.InForce >= 0 && in.InForce <= 1 {
+		allowed = max(base*in.InForce, orZero(in.FloorPerSecond))
+	}
+	d.history.add(d.clock-max(0, in.Elapsed), d.clock, allowed)
+
+	depth, drain, arrivals := orZero(in.Depth), orZero(in.DrainPerSecond), orZero(in.ArrivalsPerSecond)
+	age := min(max(0, in.Age), d.clock)
+	if in.Fresh {
+		d.learn(depth, drain, arrivals, d.clock-age)
+	}
+
+	came := d.history.brought(d.clock-age, d.clock)
+	if !d.demanded {
+		came = min(came, arrivals*age.Seconds())
+	}
+	predicted := min(orZero(in.Capacity), max(0, depth+came-drain*age.Seconds()))
+	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
+	reference := min(d.tuning.Reference*base*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
+	horizon := d.tuning.Horizon * dead
+
+	rate, reason := drain+(reference-predicted)/horizon, ReasonBalance
+	if depth <= emptyFor*drain {
+		probe := max(allowed, drain+d.tuning.ProbeTo*(d.best-drain))
+		if d.demanded {
+			probe = max(probe, allowed*(1+d.tuning.ProbeGrowth*in.Elapsed.Seconds()/dead))
+		}
+		if probe > rate {
+			rate, reason = probe, ReasonProbe
+		}
+	}
+	out := Output{Scale: min(1, max(0, rate/base)), Reason: reason}
+	out.Terms.Add("drain_per_second", drain)
+	out.Terms.Add("predicted_depth_items", predicted)
+	out.Terms.Add("reference_items", reference)
+	out.Terms.Add("horizon_seconds", horizon)
+	out.Terms.Add("best_drain_per_second", d.best)
+	out.Terms.Add("allowed_per_second", allowed)
+	out.Terms.Add("base_per_second", base)
+	return out
+}
+
+// learn takes in a new sample that was taken at a time.
+func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration) {
+	since := at - d.sampled
+	if since > 0 {
+		granted := d.history.brought(d.sampled, at) / since.Seconds()
+		d.demanded = arrivals >= usedUp*granted
+		d.best -= max(0, d.best-drain) * -math.Expm1(-since.Seconds()/d.tuning.ForgetAfter.Seconds())
+	}
+	d.sampled = at
+	if depth > emptyFor*drain {
+		d.best = max(d.best, drain)
+	}
+}
+
+// Explain says how the rate came about.
+func (d *Drain) Explain(in Input, out Output) string {
+	term := out.Terms.Value
+	switch {
+	case out.Terms.Len() == 0:
+		return "the drain law knows no base rate"
+	case out.Reason == ReasonProbe:
+		return fmt.Sprintf("the queue is empty, so the drain law opens from %.0f/s towards the %.0f/s that the store was seen to take: scale %.2f of %.0f/s",
+			term("allowed_per_second"), max(term("best_drain_per_second"), term("allowed_per_second")), out.Scale, term("base_per_second"))
+	}
+	return fmt.Sprintf("drain %.0f/s, and %.0f items predicted, to be %.0f in %.2g s, give a scale of %.2f of %.0f/s",
+		term("drain_per_second"), term("predicted_depth_items"), term("reference_items"), term("horizon_seconds"), out.Scale, term("base_per_second"))
+}
+
+// orZero is v, or 0 where it is no number >= 0.
+func orZero(v float64) float64 {
+	if !(v >= 0) || math.IsInf(v, 0) {
+		return 0
+	}
+	return v
+}
+
+// history holds the latest rates in force, in spans that join one another. It
+// has a fixed size: what is forgotten is long past any sample.
+type history struct {
+	spans [128]span
+	n     int // spans in use
+	first int // the oldest
+}
+
+type span struct {
+	from, to  time.Duration
+	perSecond float64
+}
+
+// add appends a span. One of the same rate is made longer instead.
+func (h *history) add(from, to time.Duration, perSecond float64) {
+	if h.n > 0 {
+		last := &h.spans[(h.first+h.n-1)%len(h.spans)]
+		if last.perSecond == perSecond {
+			last.to = to
+			return
+		}
+	}
+	if h.n < len(h.spans) {
+		h.n++
+	} else {
+		h.first = (h.first + 1) % len(h.spans)
+	}
+	h.spans[(h.first+h.n-1)%len(h.spans)] = span{from, to, perSecond}
+}
+
+// brought is how many items the rates brought at most from one time to another.
+func (h *history) brought(from, to time.Duration) float64 {
+	sum := 0.0
+	for i := range h.n {
+		s := h.spans[(h.first+h.n-1-i)%len(h.spans)]
+		if s.to <= from {
+			break
+		}
+		sum += s.perSecond * (min(s.to, to) - max(s.from, from)).Seconds()
+	}
+	return sum
+}
