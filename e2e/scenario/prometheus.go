@@ -31,8 +31,8 @@ type Prometheus struct {
 }
 
 // startPrometheus starts a server that scrapes the targets in the file
-// dir/targets.json.
-func startPrometheus(ctx context.Context, binary, dir string) (*Prometheus, error) {
+// dir/targets.json, through an HTTP proxy unless that is empty.
+func startPrometheus(ctx context.Context, binary, dir, proxy string) (*Prometheus, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -41,6 +41,11 @@ scrape_configs:
   - job_name: pods
     file_sd_configs: [{files: [%[2]s]}]
 `, scrapeEvery, filepath.Join(dir, "targets.json"))
+	if proxy != "" {
+		// The proxy gives samples their own timestamps; a series that is no longer
+		// told is to end at once all the same.
+		config += "    proxy_url: " + proxy + "\n    track_timestamps_staleness: true\n"
+	}
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err

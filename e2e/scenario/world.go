@@ -96,6 +96,7 @@ type Env struct {
 	Figures    map[string]any // what the scenario measured
 
 	ctx     context.Context
+	faults  *faults
 	dir     string
 	started time.Time
 	group   sync.WaitGroup
@@ -131,10 +132,11 @@ func (e *Env) Go(f func(context.Context) error) {
 
 // Scenario is one promise that is checked.
 type Scenario struct {
-	Name  string
-	Alone bool // it measures time, so nothing runs beside it
-	Limit time.Duration
-	Run   func(ctx context.Context, e *Env) error
+	Name   string
+	Alone  bool // it measures time, so nothing runs beside it
+	Faults bool // its Prometheus scrapes through a proxy that can spoil series
+	Limit  time.Duration
+	Run    func(ctx context.Context, e *Env) error
 }
 
 // Result is how a scenario went.
@@ -157,7 +159,7 @@ func (w *World) Check(ctx context.Context, s Scenario) Result {
 	}
 	e.Say("begins")
 	err := func() error {
-		if err := e.open(running); err != nil {
+		if err := e.open(running, s.Faults); err != nil {
 			return err
 		}
 		return s.Run(running, e)
@@ -181,7 +183,7 @@ func (w *World) Check(ctx context.Context, s Scenario) Result {
 }
 
 // open makes the namespace and what stands in it for the outside.
-func (e *Env) open(ctx context.Context) error {
+func (e *Env) open(ctx context.Context, withFaults bool) error {
 	var err error
 	if err = os.MkdirAll(e.dir, 0o755); err != nil {
 		return err
@@ -197,7 +199,14 @@ metadata:
 		return err
 	}
 	folder := filepath.Join(e.dir, "prometheus")
-	if e.Prometheus, err = startPrometheus(ctx, e.World.Prometheus, folder); err != nil {
+	proxy := ""
+	if withFaults {
+		if e.faults, err = startFaults(); err != nil {
+			return err
+		}
+		proxy = e.faults.URL
+	}
+	if e.Prometheus, err = startPrometheus(ctx, e.World.Prometheus, folder, proxy); err != nil {
 		return err
 	}
 	if err := e.Node.ScrapeInto(e.Namespace, filepath.Join(folder, "targets.json")); err != nil {
@@ -238,6 +247,9 @@ func (e *Env) close(ctx context.Context) error {
 	err = errors.Join(err, e.Node.Await(ctx, e.Namespace))
 	if e.Prometheus != nil {
 		err = errors.Join(err, e.Prometheus.Stop())
+	}
+	if e.faults != nil {
+		err = errors.Join(err, e.faults.Stop())
 	}
 	if e.Store != nil {
 		e.Store.pool.Close()
