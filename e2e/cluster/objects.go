@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
 )
@@ -62,15 +64,37 @@ func (c *Cluster) Apply(ctx context.Context, all []*Object) error {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b *Object) int { return rank(a) - rank(b) })
 	for _, o := range all {
-		if err := c.apply(ctx, o, false); err != nil {
+		if err := c.apply(ctx, c.Dynamic, o, metav1.PatchOptions{}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// DryRun asks the server whether it would take an object, warnings included.
-func (c *Cluster) DryRun(ctx context.Context, o *Object) error { return c.apply(ctx, o, true) }
+// DryRun asks the server whether it would take an object, without keeping it. A
+// warning counts as a refusal.
+func (c *Cluster) DryRun(ctx context.Context, o *Object) error {
+	var heard warnings
+	config := rest.CopyConfig(c.config)
+	config.WarningHandler = &heard
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	if err := c.apply(ctx, client, o, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+		return err
+	}
+	if len(heard) > 0 {
+		return fmt.Errorf("apply %s %s/%s: the server warns: %s", o.GetKind(), o.GetNamespace(), o.GetName(), strings.Join(heard, "; "))
+	}
+	return nil
+}
+
+// warnings collects what the server warns of.
+type warnings []string
+
+// HandleWarningHeader keeps one warning.
+func (w *warnings) HandleWarningHeader(_ int, _, text string) { *w = append(*w, text) }
 
 func rank(o *Object) int {
 	switch o.GetKind() {
@@ -84,8 +108,8 @@ func rank(o *Object) int {
 	return 2
 }
 
-func (c *Cluster) apply(ctx context.Context, o *Object, dry bool) error {
-	resource, err := c.resource(o.GroupVersionKind(), o.GetNamespace())
+func (c *Cluster) apply(ctx context.Context, client dynamic.Interface, o *Object, options metav1.PatchOptions) error {
+	resource, err := c.resource(client, o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
 		return err
 	}
@@ -93,10 +117,7 @@ func (c *Cluster) apply(ctx context.Context, o *Object, dry bool) error {
 	if err != nil {
 		return err
 	}
-	options := metav1.PatchOptions{FieldManager: "headgate-scenarios", Force: new(true), FieldValidation: metav1.FieldValidationStrict}
-	if dry {
-		options.DryRun = []string{metav1.DryRunAll}
-	}
+	options.FieldManager, options.Force, options.FieldValidation = "headgate-scenarios", new(true), metav1.FieldValidationStrict
 	if _, err := resource.Patch(ctx, o.GetName(), types.ApplyPatchType, data, options); err != nil {
 		return fmt.Errorf("apply %s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
 	}
@@ -105,7 +126,7 @@ func (c *Cluster) apply(ctx context.Context, o *Object, dry bool) error {
 
 // resource finds where objects of a kind are kept. Kinds that were defined a
 // moment ago are looked for anew.
-func (c *Cluster) resource(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
+func (c *Cluster) resource(client dynamic.Interface, kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
 	mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if meta.IsNoMatchError(err) {
 		c.mapper.Reset()
@@ -115,9 +136,9 @@ func (c *Cluster) resource(kind schema.GroupVersionKind, namespace string) (dyna
 		return nil, fmt.Errorf("find the kind %s: %w", kind, err)
 	}
 	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
-		return c.Dynamic.Resource(mapping.Resource), nil
+		return client.Resource(mapping.Resource), nil
 	}
-	return c.Dynamic.Resource(mapping.Resource).Namespace(namespace), nil
+	return client.Resource(mapping.Resource).Namespace(namespace), nil
 }
 
 // InstallDefinitions applies the custom resource definitions in the files that
