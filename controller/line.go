@@ -143,7 +143,7 @@ func (l *line) lacks(o metrics.Observation) fault {
 			{policy.SignalArrivals, names.Accepted, o.Arrivals.Known},
 			{policy.SignalDrain, names.Written, o.Drain.Known},
 		} {
-			if !needs(p.Law).Has(need.signal) || need.has {
+			if !policy.Needs(p.Law).Has(need.signal) || need.has {
 				continue
 			}
 			what := "has no two samples of"
@@ -215,7 +215,7 @@ func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 		InForce: unknown, BaseRate: unknown, Effective: unknown,
 		Outcome: OutcomeNothing, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
 	}
-	if f.kind == FaultNone && needs(p.Law).Has(policy.SignalBase) && !p.read {
+	if f.kind == FaultNone && policy.Needs(p.Law).Has(policy.SignalBase) && !p.read {
 		f = fault{FaultBaseUnknown, fmt.Sprintf("the law %s needs the base rate of provider %q, and its coordinator has not told it", p.LawName, p.Name)}
 	}
 	d.Fault, d.Detail = f.kind, f.detail

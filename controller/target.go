@@ -111,21 +111,13 @@ func (t Target) validateNeeds() error {
 			{policy.SignalArrivals, "series_accepted", t.Names.Accepted != ""},
 			{policy.SignalDrain, "series_written", t.Names.Written != ""},
 		} {
-			if needs(p.Law).Has(need.signal) && !need.has {
+			if policy.Needs(p.Law).Has(need.signal) && !need.has {
 				errs = append(errs, invalid.Missing(need.field,
 					fmt.Sprintf("the name of a series: the law %s of provider %q needs it", p.LawName, p.Name)))
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// needs are the signals without which the law cannot decide.
-func needs(law policy.Law) policy.Signals {
-	if n, ok := law.(policy.Needer); ok {
-		return n.Needs()
-	}
-	return 0
 }
 
 // relative reports whether a mark is a share of the capacity.

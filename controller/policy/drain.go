@@ -22,12 +22,14 @@ const DrainName = "drain"
 // measured, by the rates that were in force meanwhile; without it a change
 // would be answered twice.
 //
-// While the queue is empty the measured drain says only what came, not what the
-// store could take. Then the rate does not fall, and it rises to what the store
-// was seen to take while it had enough to do, which is forgotten slowly.
+// While little waits the measured drain says only what came, not what the store
+// could take. So the emptier the queue is below its reference, the more the law
+// counts on what the store was seen to take while there was enough to do, which
+// is forgotten slowly; and an empty queue does not lower the rate, and raises
+// it while the provider uses it up.
 //
 // Nothing but the base rate is set by hand. The reference is what the provider
-// sends in an eighth of the dead time, so that a store that speeds up does not
+// sends in a small part of the dead time, so that a store that speeds up does not
 // starve before the gate opens, but no more than a part of the capacity, so
 // that one that stalls does not overflow before it closes.
 type Drain struct {
@@ -46,7 +48,6 @@ type DrainTuning struct {
 	Reference    float64       // of what the base rate brings in a dead time; > 0
 	MostOfQueue  float64       // of the capacity that the reference may be; in (0, 1)
 	Horizon      float64       // in dead times; > 0
-	ProbeTo      float64       // how far towards the best known drain an empty queue opens the gate; in [0, 1]
 	ForgetAfter  time.Duration // time constant of the best known drain; > 0
 	ProbeGrowth  float64       // by how much an empty queue raises a rate that is used up, in a dead time; >= 0
 	LeastDeadSec float64       // seconds; a dead time below it counts as this
@@ -55,8 +56,8 @@ type DrainTuning struct {
 // DefaultDrainTuning returns the tuning of NewDrain.
 func DefaultDrainTuning() DrainTuning {
 	return DrainTuning{
-		Reference: 0.125, MostOfQueue: 0.4, Horizon: 0.5,
-		ProbeTo: 0.5, ForgetAfter: 5 * time.Minute, ProbeGrowth: 0.5, LeastDeadSec: 0.001,
+		Reference: 0.075, MostOfQueue: 0.2, Horizon: 0.5,
+		ForgetAfter: 5 * time.Minute, ProbeGrowth: 1, LeastDeadSec: 0.001,
 	}
 }
 
@@ -78,9 +79,6 @@ func NewTunedDrain(t DrainTuning) (*Drain, error) {
 	positive("least_dead_time", t.LeastDeadSec)
 	if !(t.MostOfQueue > 0 && t.MostOfQueue < 1) {
 		errs = append(errs, invalid.New("most_of_queue", t.MostOfQueue, "a number in (0, 1)"))
-	}
-	if !(t.ProbeTo >= 0 && t.ProbeTo <= 1) {
-		errs = append(errs, invalid.New("probe_to", t.ProbeTo, "a number in [0, 1]"))
 	}
 	if !(t.ProbeGrowth >= 0) || math.IsInf(t.ProbeGrowth, 0) {
 		errs = append(errs, invalid.New("probe_growth", t.ProbeGrowth, "a number >= 0"))
@@ -119,8 +117,9 @@ func (d *Drain) Decide(in Input) Output {
 
 	depth, drain, arrivals := orZero(in.Depth), orZero(in.DrainPerSecond), orZero(in.ArrivalsPerSecond)
 	age := min(max(0, in.Age), d.clock)
+	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
 	if in.Fresh {
-		d.learn(depth, drain, arrivals, d.clock-age)
+		d.learn(depth, drain, arrivals, d.clock-age, dead)
 	}
 
 	came := d.history.brought(d.clock-age, d.clock)
@@ -128,15 +127,20 @@ func (d *Drain) Decide(in Input) Output {
 		came = min(came, arrivals*age.Seconds())
 	}
 	predicted := min(orZero(in.Capacity), max(0, depth+came-drain*age.Seconds()))
-	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
 	reference := min(d.tuning.Reference*base*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
 	horizon := d.tuning.Horizon * dead
 
-	rate, reason := drain+(reference-predicted)/horizon, ReasonBalance
-	if depth <= emptyFor*drain {
-		probe := max(allowed, drain+d.tuning.ProbeTo*(d.best-drain))
+	// The less waits, the less the drain says of the store, and the more what
+	// the store was seen to take counts.
+	taken := drain
+	if reference > 0 {
+		taken += max(0, d.best-drain) * max(0, 1-predicted/reference)
+	}
+	rate, reason := taken+(reference-predicted)/horizon, ReasonBalance
+	if depth <= min(emptyFor*drain, reference/4) {
+		probe := allowed
 		if d.demanded {
-			probe = max(probe, allowed*(1+d.tuning.ProbeGrowth*in.Elapsed.Seconds()/dead))
+			probe *= 1 + d.tuning.ProbeGrowth*max(0, in.Elapsed.Seconds())/dead
 		}
 		if probe > rate {
 			rate, reason = probe, ReasonProbe
@@ -144,6 +148,7 @@ func (d *Drain) Decide(in Input) Output {
 	}
 	out := Output{Scale: min(1, max(0, rate/base)), Reason: reason}
 	out.Terms.Add("drain_per_second", drain)
+	out.Terms.Add("taken_per_second", taken)
 	out.Terms.Add("predicted_depth_items", predicted)
 	out.Terms.Add("reference_items", reference)
 	out.Terms.Add("horizon_seconds", horizon)
@@ -154,17 +159,22 @@ func (d *Drain) Decide(in Input) Output {
 }
 
 // learn takes in a new sample that was taken at a time.
-func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration) {
-	since := at - d.sampled
-	if since > 0 {
-		granted := d.history.brought(d.sampled, at) / since.Seconds()
-		d.demanded = arrivals >= usedUp*granted
-		d.best -= max(0, d.best-drain) * -math.Expm1(-since.Seconds()/d.tuning.ForgetAfter.Seconds())
-	}
+func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration, dead float64) {
+	since := (at - d.sampled).Seconds()
 	d.sampled = at
-	if depth > emptyFor*drain {
-		d.best = max(d.best, drain)
+	if since <= 0 {
+		return
 	}
+	d.demanded = arrivals*since >= usedUp*d.history.brought(at-time.Duration(since*float64(time.Second)), at)
+	within := d.tuning.ForgetAfter.Seconds()
+	if drain > d.best {
+		// A store that is faster for longer than the dead time is believed.
+		within = dead
+		if depth <= emptyFor*drain {
+			return
+		}
+	}
+	d.best += (drain - d.best) * -math.Expm1(-since/within)
 }
 
 // Explain says how the rate came about.
@@ -174,11 +184,12 @@ func (d *Drain) Explain(in Input, out Output) string {
 	case out.Terms.Len() == 0:
 		return "the drain law knows no base rate"
 	case out.Reason == ReasonProbe:
-		return fmt.Sprintf("the queue is empty, so the drain law opens from %.0f/s towards the %.0f/s that the store was seen to take: scale %.2f of %.0f/s",
-			term("allowed_per_second"), max(term("best_drain_per_second"), term("allowed_per_second")), out.Scale, term("base_per_second"))
+		return fmt.Sprintf("the queue is empty and the store may take more than was seen, so the drain law goes on from %.0f/s to a scale of %.2f of %.0f/s",
+			term("allowed_per_second"), out.Scale, term("base_per_second"))
 	}
-	return fmt.Sprintf("drain %.0f/s, and %.0f items predicted, to be %.0f in %.2g s, give a scale of %.2f of %.0f/s",
-		term("drain_per_second"), term("predicted_depth_items"), term("reference_items"), term("horizon_seconds"), out.Scale, term("base_per_second"))
+	return fmt.Sprintf("the store takes %.0f/s (measured %.0f/s), and %.0f items predicted, to be %.0f in %.2g s, give a scale of %.2f of %.0f/s",
+		term("taken_per_second"), term("drain_per_second"), term("predicted_depth_items"), term("reference_items"),
+		term("horizon_seconds"), out.Scale, term("base_per_second"))
 }
 
 // orZero is v, or 0 where it is no number >= 0.

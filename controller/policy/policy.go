@@ -76,6 +76,14 @@ type Needer interface {
 	Needs() Signals
 }
 
+// Needs are the signals without which a law cannot decide.
+func Needs(law Law) Signals {
+	if n, ok := law.(Needer); ok {
+		return n.Needs()
+	}
+	return 0
+}
+
 // Explainer is a law that can say in words how it came to an Output: one
 // clause without a full stop, from whose numbers the scale can be recomputed.
 // For any other law the terms are listed.

@@ -1,0 +1,142 @@
+package plant
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/pressure"
+)
+
+// loop is what sees the queue and turns the gate: scrapes, the controller's
+// evaluations and what they command, and the queue's own fast loop.
+type loop struct {
+	scenario Scenario
+	law      policy.Law
+	random   *rand.Rand
+	tracker  *pressure.Tracker
+	fast     *pressure.Tracker
+
+	nextScrape, nextEvaluation time.Duration
+	sample, previous           sample
+	samples                    int
+	decided                    time.Duration // the last evaluation; 0 before the first
+	newest                     time.Duration // sample that was decided on
+
+	pending   []command
+	inForce   float64 // of the controller
+	fastScale float64
+
+	wanted    float64 // by the last decision
+	direction float64 // of its last change
+	reversals int
+	variation float64
+}
+
+// sample is what a scrape saw.
+type sample struct {
+	at                       time.Duration
+	depth, accepted, written float64
+}
+
+// command is a scale on its way.
+type command struct {
+	at    time.Duration
+	scale float64
+}
+
+func newLoop(s Scenario, law policy.Law) *loop {
+	l := &loop{
+		scenario: s, law: law, random: rand.New(rand.NewPCG(s.Seed, 1)),
+		tracker: pressure.NewTracker(s.Thresholds), fast: pressure.NewTracker(s.Thresholds),
+		inForce: startScale, wanted: startScale, fastScale: 1,
+	}
+	l.nextScrape, l.nextEvaluation = l.phase(s.Scrape), l.phase(s.Evaluate)
+	return l
+}
+
+func (l *loop) phase(interval time.Duration) time.Duration {
+	return time.Duration(l.random.Float64() * float64(interval))
+}
+
+func (l *loop) after(now, interval time.Duration) time.Duration {
+	return now + time.Duration(float64(interval)*(1+l.scenario.Jitter*(2*l.random.Float64()-1)))
+}
+
+// turn does what is due.
+func (l *loop) turn(now time.Duration, q *queue) {
+	if now >= l.nextScrape {
+		l.nextScrape = l.after(now, l.scenario.Scrape)
+		l.scrape(now, q)
+	}
+	if now >= l.nextEvaluation {
+		l.nextEvaluation = l.after(now, l.scenario.Evaluate)
+		if l.samples > 0 {
+			l.evaluate(now)
+		}
+	}
+	for len(l.pending) > 0 && l.pending[0].at <= now {
+		l.inForce = l.pending[0].scale
+		l.pending = l.pending[1:]
+	}
+	if l.scenario.FastLoop != nil {
+		level, _ := l.fast.Observe(clock(now), q.depth, pressure.OK)
+		l.fastScale = l.scenario.FastLoop[level]
+	}
+}
+
+func (l *loop) scaleInForce() float64 { return min(l.inForce, l.fastScale) }
+
+func (l *loop) scrape(now time.Duration, q *queue) {
+	if l.random.Float64() < l.scenario.Missed {
+		return
+	}
+	l.previous = l.sample
+	l.sample = sample{now, q.depth, q.accepted, q.written}
+	l.samples++
+}
+
+func (l *loop) evaluate(now time.Duration) {
+	s := l.scenario
+	in := policy.Input{
+		Depth: l.sample.depth, Capacity: s.Capacity, Thresholds: s.Thresholds,
+		ArrivalsPerSecond: math.NaN(), DrainPerSecond: math.NaN(),
+		BasePerSecond: s.Base, FloorPerSecond: s.Floor, DeadTime: s.DeadTime(),
+		Age: now - l.sample.at, Fresh: l.sample.at != l.newest || l.decided == 0,
+		InForce: l.scaleInForce(),
+	}
+	if span := (l.sample.at - l.previous.at).Seconds(); l.samples > 1 && span > 0 {
+		in.ArrivalsPerSecond = (l.sample.accepted - l.previous.accepted) / span
+		in.DrainPerSecond = (l.sample.written - l.previous.written) / span
+	}
+	if l.decided > 0 {
+		in.Elapsed = now - l.decided
+	}
+	l.decided, l.newest = now, l.sample.at
+	in.Level, _ = l.tracker.Observe(clock(now), l.sample.depth, pressure.OK)
+	if policy.Needs(l.law).Has(policy.SignalDrain) && math.IsNaN(in.DrainPerSecond) {
+		return // production decides nothing without a signal that the law needs
+	}
+	scale, _ := s.Guard.Limit(in.Level, l.law.Decide(in).Scale)
+	l.count(scale)
+	l.pending = append(l.pending, command{now + s.Apply, scale})
+}
+
+// smallest is the least change that counts as one of direction.
+const smallest = 0.01
+
+func (l *loop) count(scale float64) {
+	change := scale - l.wanted
+	l.variation += math.Abs(change)
+	if math.Abs(change) < smallest {
+		return
+	}
+	direction := math.Copysign(1, change)
+	if l.direction != 0 && direction != l.direction {
+		l.reversals++
+	}
+	l.direction, l.wanted = direction, scale
+}
+
+func clock(at time.Duration) time.Time { return time.Unix(0, int64(at)) }
