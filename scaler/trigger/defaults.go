@@ -38,8 +38,12 @@ func ParseDefaults(data []byte) (Defaults, error) {
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
-	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return Defaults{}, invalid.New("defaults file", err.Error(), "a YAML mapping with the keys metrics and scaledObjects")
+	err := decoder.Decode(&file)
+	if err == nil && decoder.Decode(new(yaml.Node)) != io.EOF {
+		err = errors.New("there is more than one document")
+	}
+	if err != nil && err != io.EOF {
+		return Defaults{}, &invalid.Value{Field: "defaults file", Got: "wrong", Want: "a YAML mapping with the keys metrics and scaledObjects: " + err.Error()}
 	}
 	d := Defaults{metrics: map[Metric]map[string]string{}, objects: map[string]map[string]string{}}
 	var errs []error
@@ -55,7 +59,7 @@ func ParseDefaults(data []byte) (Defaults, error) {
 	}
 	for _, object := range slices.Sorted(maps.Keys(file.Objects)) {
 		namespace, name, _ := strings.Cut(object, "/")
-		if namespace == "" || name == "" {
+		if namespace == "" || name == "" || strings.Contains(name, "/") {
 			errs = append(errs, invalid.New("scaledObjects", object, "namespace/name"))
 			continue
 		}
@@ -67,6 +71,11 @@ func ParseDefaults(data []byte) (Defaults, error) {
 		return Defaults{}, err
 	}
 	return d, nil
+}
+
+// Equal reports whether both say the same.
+func (d Defaults) Equal(other Defaults) bool {
+	return maps.EqualFunc(d.metrics, other.metrics, maps.Equal) && maps.EqualFunc(d.objects, other.objects, maps.Equal)
 }
 
 // readDefaults reads one mapping; its keys may be those of any of the kinds.

@@ -166,7 +166,7 @@ func Parse(metadata map[string]string, defaults Defaults, scaledObject string) (
 		switch {
 		case said && known && !k.suits(kind):
 			errs = append(errs, invalid.New(k.name, value, fmt.Sprintf("no such key with metric %s, only %s", kind.Metric, strings.Join(keyNames(kind), ", "))))
-		case said && !k.set(&t, strings.TrimSpace(value)):
+		case said && !k.set(&t, value):
 			errs = append(errs, invalid.New(k.name, value, k.want))
 		case !said && known && k.suits(kind):
 			defaults.set(&t, k, scaledObject)
@@ -200,7 +200,7 @@ func ours(metadata map[string]string) (values map[string]string, errs []error) {
 		case known[base] && name != base && twice:
 			errs = append(errs, invalid.New(name, metadata[name], "none beside "+base))
 		case known[base]:
-			values[base] = metadata[name]
+			values[base] = strings.TrimSpace(metadata[name])
 		case kedasOwn(base):
 		case secret(base):
 			// The value is not repeated: it may be a private key.
