@@ -27,7 +27,7 @@ type load struct {
 // Why a trigger cannot be answered. Each is a reason of the series, too.
 var (
 	errNeverRead = errors.New("no signals were read from Prometheus yet")
-	errAbsent    = errors.New("Prometheus has no usable depth of a coordinator that is asked for")
+	errAbsent    = errors.New("there is no usable depth of a coordinator that is asked for")
 	errStale     = errors.New("the newest sample is older than the stale limit")
 	errMissing   = errors.New("a signal that the metric is made of is missing")
 )

@@ -99,6 +99,44 @@ func (s *Server) SetDefaults(d trigger.Defaults) {
 	s.mu.Unlock()
 }
 
+// ReloadDefaults reads the defaults at each interval, until ctx ends, and lets
+// them count where they have changed. Where they are wrong the old ones stay,
+// and a warning and a series say so.
+func (s *Server) ReloadDefaults(ctx context.Context, interval time.Duration, read func() (trigger.Defaults, error)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	s.series.defaultsAre(true)
+	wrong := ""
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		d, err := read()
+		s.series.defaultsAre(err == nil)
+		if err != nil {
+			if err.Error() != wrong {
+				s.log.Warn("the defaults of triggers are wrong, the old ones stay", "error", err)
+			}
+			wrong = err.Error()
+			continue
+		}
+		wrong = ""
+		if !d.Equal(s.present()) {
+			s.SetDefaults(d)
+			s.log.Info("the defaults of triggers have changed")
+		}
+	}
+}
+
+// present returns the defaults that count now.
+func (s *Server) present() trigger.Defaults {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.defaults
+}
+
 // settings returns a channel that is closed when the defaults change.
 func (s *Server) settings() <-chan struct{} {
 	s.mu.RLock()

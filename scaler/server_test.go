@@ -11,7 +11,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -388,6 +390,34 @@ func TestASpecIsStreamedAtOnceAndWhenItChanges(t *testing.T) {
 	s.server.Stop()
 	for range messages {
 	}
+}
+
+func TestWrongDefaultsLeaveTheOldOnesInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quiet := slog.New(slog.DiscardHandler)
+		server := NewServer(NewSignals(&prom{}, time.Hour, time.Second, staleAfter, quiet), quiet)
+		var file atomic.Value
+		file.Store("metrics: {queueDepth: {targetValue: 250}}")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go server.ReloadDefaults(ctx, time.Second, func() (trigger.Defaults, error) { return trigger.ParseDefaults([]byte(file.Load().(string))) })
+		check := func(target, good float64) {
+			t.Helper()
+			time.Sleep(1500 * time.Millisecond)
+			spec, err := server.GetMetricSpec(t.Context(), object())
+			if err != nil || spec.MetricSpecs[0].TargetSizeFloat != target {
+				t.Errorf("the spec is %v, %v; want a target of %v", spec, err, target)
+			}
+			if got := testutil.ToFloat64(server.series.defaults); got != good {
+				t.Errorf("the series says %v, want %v", got, good)
+			}
+		}
+		check(250, 1)
+		file.Store("metrics: {queueDepth: {targetVale: 300}}")
+		check(250, 0)
+		file.Store("metrics: {queueDepth: {targetValue: 300}}")
+		check(300, 1)
+	})
 }
 
 func TestManyTriggersNeedOneQuery(t *testing.T) {

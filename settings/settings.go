@@ -39,6 +39,8 @@ type Scaler struct {
 	Interval   time.Duration `env:"HEADGATE_SCALER_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
 	StaleAfter time.Duration `env:"HEADGATE_SCALER_STALE_AFTER, default=30s" min:"1s" max:"1h" help:"age at which a sample is no longer answered with"`
 
+	DefaultsFile string `env:"HEADGATE_SCALER_DEFAULTS_FILE" help:"YAML file with target values and other defaults of triggers, by metric and by ScaledObject; read anew when it changes"`
+
 	CoordinatorURLs []string `env:"HEADGATE_SCALER_COORDINATOR_URLS" help:"coordinators whose stream of changes wakes the scaler before its interval is over"`
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/scaler"
+	"github.com/headgate/headgate/scaler/trigger"
 	"github.com/headgate/headgate/settings"
 )
 
@@ -98,17 +99,21 @@ type parts struct {
 	api          v1.API
 	names        metrics.Names
 	coordinators []*client.Client
+	defaults     trigger.Defaults
 	tls          *tls.Config // nil for plain gRPC
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
 func newParts(s settings.Scaler) (parts, error) {
 	var p parts
-	var errs [5]error
+	var errs [6]error
 	p.api, errs[0] = wiring.Prometheus(s.Prometheus)
 	p.names, errs[1] = wiring.Names(s.Series)
 	errs[2] = wiring.WebConfig("HEADGATE_SCALER_WEB_CONFIG_FILE", s.WebConfigFile)
 	p.tls, errs[3] = tlsConfig(s.GRPCWebConfigFile)
+	if s.DefaultsFile != "" {
+		p.defaults, errs[5] = readDefaults(s.DefaultsFile)
+	}
 	for _, url := range s.CoordinatorURLs {
 		c, err := client.New(url, nil)
 		if err != nil {
@@ -121,6 +126,19 @@ func newParts(s settings.Scaler) (parts, error) {
 			"none, or HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE with client certificates: without TLS no client has a name"))
 	}
 	return p, errors.Join(errs[:]...)
+}
+
+// readDefaults reads the triggers' defaults. All errors are about the setting.
+func readDefaults(file string) (trigger.Defaults, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return trigger.Defaults{}, invalid.New("HEADGATE_SCALER_DEFAULTS_FILE", file, "a file that can be read: "+err.Error())
+	}
+	defaults, err := trigger.ParseDefaults(data)
+	if err != nil {
+		return trigger.Defaults{}, fmt.Errorf("HEADGATE_SCALER_DEFAULTS_FILE %s: %w", file, err)
+	}
+	return defaults, nil
 }
 
 // tlsConfig makes the gRPC server's TLS of a web configuration file. The
@@ -163,6 +181,7 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 	}
 	signals := scaler.NewSignals(reader, s.Interval, s.Prometheus.Timeout, s.StaleAfter, log)
 	server := scaler.NewServer(signals, log)
+	server.SetDefaults(p.defaults)
 	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, log)
 	registry := prom.NewRegistry()
 	registry.MustRegister(server, grpc.Metrics, collectors.NewGoCollector(),
@@ -179,6 +198,13 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 	group.Add(func() error { return signals.Run(reading) }, func(error) { stopReading() })
 	answering, stopAnswering := context.WithCancel(ctx)
 	group.Add(func() error { return server.Run(answering) }, func(error) { stopAnswering() })
+	if s.DefaultsFile != "" {
+		reloading, stopReloading := context.WithCancel(ctx)
+		group.Add(func() error {
+			server.ReloadDefaults(reloading, s.Interval, func() (trigger.Defaults, error) { return readDefaults(s.DefaultsFile) })
+			return nil
+		}, func(error) { stopReloading() })
+	}
 	following, stopFollowing := context.WithCancel(ctx)
 	group.Add(func() error {
 		follow(following, p.coordinators, signals, log)
