@@ -26,7 +26,7 @@ type Answer struct {
 	Arrivals     *float64       `json:"arrivals_per_second"`
 	Drain        *float64       `json:"drain_per_second"`
 	Replicas     int            `json:"replicas"` // that write, as Prometheus has them
-	Plan         *Plan      `json:"plan"`     // null where the metric sizes no fleet
+	Plan         *Plan          `json:"plan"`     // null where the metric sizes no fleet
 
 	Value      *float64       `json:"value"` // null where there was none to tell
 	Active     bool           `json:"active"`
