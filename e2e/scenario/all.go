@@ -3,6 +3,6 @@ package scenario
 // All lists the scenarios.
 func All() []Scenario {
 	return []Scenario{
-		External, SignalsLost, ScalerLost, Seed, Manifests,
+		External, SignalsLost, ScalerLost, Seed, Manifests, Push,
 	}
 }

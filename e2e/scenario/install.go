@@ -196,6 +196,8 @@ func quick(o *cluster.Object) error {
 // jobSettings say how the usual job differs; zero values stand for the usual.
 type jobSettings struct {
 	capacity int     // of the queue, items
+	soft     string  // mark above which the level is SOFT
+	hard     string  // mark at which the level is HARD
 	base     float64 // rate of the provider, items/s
 	feedback bool
 }
@@ -209,6 +211,9 @@ func usualJob(s jobSettings) string {
 	if s.base == 0 {
 		s.base = 100_000
 	}
+	if s.soft == "" {
+		s.soft, s.hard = "50%", "80%"
+	}
 	return fmt.Sprintf(`mode: dag
 name: bars
 when_done: stay
@@ -219,6 +224,8 @@ dag:
     queue:
       type: write_queue
       capacity: %d
+      soft_enter: %s
+      hard_enter: %s
       workers: 1
       batch_size: 50
       batch_wait: 50ms
@@ -233,7 +240,7 @@ providers:
   ibkr: {base_per_second: %g, burst: 5000, start_in_fail_mode: false, fail_mode: open}
 feedback:
   enable_feedback: %t
-`, s.capacity, s.base, s.feedback)
+`, s.capacity, s.soft, s.hard, s.base, s.feedback)
 }
 
 // within is a context that ends after a while, with an error that says what was

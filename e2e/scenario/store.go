@@ -119,15 +119,20 @@ INSERT INTO capacity VALUES (1e9, true);
 CREATE FUNCTION pace() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
 	c capacity;
-	n bigint;
+	rest float8;
+	began timestamptz;
 BEGIN
-	SELECT count(*) INTO n FROM written;
+	SELECT count(*) INTO rest FROM written;
 	SELECT * INTO c FROM capacity;
 	IF c.shared THEN
 		PERFORM pg_advisory_xact_lock(1);
-		SELECT * INTO c FROM capacity;
 	END IF;
-	PERFORM pg_sleep(n / c.rows_per_second);
+	WHILE rest > 0 LOOP
+		SELECT * INTO c FROM capacity; -- it may have changed since
+		began := clock_timestamp();
+		PERFORM pg_sleep(least(rest / c.rows_per_second, 0.1));
+		rest := rest - c.rows_per_second * greatest(1e-6, extract(epoch FROM clock_timestamp() - began));
+	END LOOP;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER pace AFTER INSERT ON items REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION pace();
