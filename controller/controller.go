@@ -251,6 +251,7 @@ type application struct {
 	apply    bool                     // else the state is only read
 
 	state coordinator.State
+	took  time.Duration // to apply
 	err   error
 }
 
@@ -309,7 +310,9 @@ func (c *Controller) apply(ctx context.Context, all []*application) {
 			ctx, cancel := context.WithTimeout(ctx, c.config.ApplyTimeout)
 			defer cancel()
 			if a.apply {
+				began := time.Now()
 				a.state, a.err = a.throttle.Gate.Apply(ctx, a.throttle.Name, a.lease)
+				a.took = time.Since(began)
 			} else {
 				a.state, a.err = a.throttle.Gate.State(ctx, a.throttle.Name)
 			}
@@ -324,6 +327,9 @@ func (c *Controller) settle(a *application) {
 	var conflict *coordinator.ConflictError
 	switch {
 	case a.err == nil:
+		if a.apply && p.read {
+			p.deadTime.commanded(time.Now(), a.took, p.state.EffectivePerSecond, a.state.EffectivePerSecond, float64(d.ArrivalsPerSecond))
+		}
 		p.state, p.read, p.suspect = a.state, true, false
 		if a.apply {
 			d.Outcome = OutcomeApplied
@@ -351,9 +357,9 @@ func (c *Controller) settle(a *application) {
 	}
 	d.Changed = p.previous == nil || !d.sameAs(p.previous)
 	d.Explanation = d.explain()
-	p.previous = d
 	level := slog.LevelDebug
-	if d.Changed {
+	if d.Changed { // small steps add up until they are told
+		p.previous = d
 		level = slog.LevelInfo
 	}
 	c.log.Log(context.Background(), level, "decision", "decision", d)

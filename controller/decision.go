@@ -99,7 +99,8 @@ type Decision struct {
 	HardExit          Number         `json:"hard_exit"`
 	ArrivalsPerSecond Number         `json:"arrivals_per_second"`
 	DrainPerSecond    Number         `json:"drain_per_second"`
-	AgeSeconds        Number         `json:"age_seconds"` // of the oldest depth
+	AgeSeconds        Number         `json:"age_seconds"`       // of the oldest depth
+	DeadTimeSeconds   Number         `json:"dead_time_seconds"` // that the law was told; null where it was not asked
 
 	// Level is that of the last good signals; nil before the first.
 	Level      *pressure.Level `json:"level"`
@@ -135,10 +136,20 @@ type Term struct {
 	Value Number `json:"value"`
 }
 
+// worthTelling is the change of a scale that an operator would want to hear of,
+// beside those to and from 0 and 1. A law that follows the store moves the
+// scale a little all the time.
+const worthTelling = 0.05
+
 // sameAs reports whether nothing that an operator would want to hear of
 // differs between two decisions.
 func (d *Decision) sameAs(o *Decision) bool {
-	same := func(a, b Number) bool { return a == b || (!a.Known() && !b.Known()) }
+	same := func(a, b Number) bool {
+		if !a.Known() || !b.Known() {
+			return a.Known() == b.Known()
+		}
+		return (a == 0) == (b == 0) && (a == 1) == (b == 1) && math.Abs(float64(a-b)) < worthTelling
+	}
 	return d.Reason == o.Reason && d.Fault == o.Fault && d.levelName() == o.levelName() && d.Guard == o.Guard &&
 		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder &&
 		same(d.Scale, o.Scale) && same(d.InForce, o.InForce)

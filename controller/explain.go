@@ -88,6 +88,12 @@ func (d *Decision) explainGuard() string {
 		return fmt.Sprintf("; the floor raises it from %s to %s", number(d.LawScale), number(d.Scale))
 	case GuardHardCap:
 		return fmt.Sprintf("; the cap at HARD lowers it from %s to %s", number(d.LawScale), number(d.Scale))
+	case GuardRise:
+		return fmt.Sprintf("; the limit on its rise holds it at %s", number(d.Scale))
+	case GuardResume:
+		return "; parked providers come back one after another, and it is not yet this one's turn"
+	case GuardReversals:
+		return fmt.Sprintf("; it has changed its direction too often in the last hour, so it stays at %s", number(d.Scale))
 	}
 	return ""
 }

@@ -90,7 +90,7 @@ func TestDecisionHasStableFieldNames(t *testing.T) {
 		delete(got.Decisions[0], "level_since")
 		want := map[string]any{
 			"target": "bars", "provider": "ibkr", "changed": true, "reason": "law",
-			"coordinator_id": "bars", "depth": 100.0, "capacity": 1000.0, "reported_level": "ok",
+			"coordinator_id": "bars", "dead_time_seconds": nil, "depth": 100.0, "capacity": 1000.0, "reported_level": "ok",
 			"soft_enter": 500.0, "soft_exit": 400.0, "hard_enter": 800.0, "hard_exit": 700.0,
 			"arrivals_per_second": nil, "drain_per_second": nil, "age_seconds": 0.0,
 			"level": "ok", "law": "step", "law_reason": "level", "law_scale": 1.0,

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math"
 	"slices"
 	"strings"
@@ -39,7 +40,10 @@ type throttle struct {
 	standbyUntil time.Time // another controller holds the lease so long
 	holder       string    // that controller; empty where there is none
 	suspect      bool      // the coordinator did not answer the last time
-	previous     *Decision
+	previous     *Decision // the last one that was told of
+
+	limiter  *Limiter
+	deadTime deadTime
 }
 
 // view is what the loop knows of Prometheus at a tick.
@@ -66,7 +70,9 @@ type sight struct {
 func newLine(t Target, now time.Time) *line {
 	l := &line{target: t, started: now, trackers: map[string]*pressure.Tracker{}}
 	for _, p := range t.Providers {
-		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN()})
+		seed := fnv.New64a()
+		fmt.Fprintf(seed, "%s\x00%s\x00%s", t.Name, p.URL, p.Name)
+		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN(), limiter: NewLimiter(p.Guard, seed.Sum64())})
 	}
 	return l
 }
@@ -212,7 +218,7 @@ func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 		At: now, Target: l.target.Name, Provider: p.Name, Law: p.LawName,
 		Depth: unknown, Capacity: unknown, SoftEnter: unknown, SoftExit: unknown, HardEnter: unknown, HardExit: unknown,
 		ArrivalsPerSecond: unknown, DrainPerSecond: unknown, LawScale: unknown, Scale: unknown,
-		InForce: unknown, BaseRate: unknown, Effective: unknown,
+		InForce: unknown, BaseRate: unknown, Effective: unknown, DeadTimeSeconds: unknown,
 		Outcome: OutcomeNothing, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
 	}
 	if f.kind == FaultNone && policy.Needs(p.Law).Has(policy.SignalBase) && !p.read {
@@ -257,10 +263,18 @@ func (l *line) decideByLaw(now time.Time, p *throttle, d *Decision) {
 	if p.read {
 		in.BasePerSecond, in.FloorPerSecond, in.InForce = p.state.BasePerSecond, p.state.FloorPerSecond, p.state.Scale
 	}
+	p.deadTime.saw(now, in.Elapsed, s.newest, in.ArrivalsPerSecond)
+	in.DeadTime = p.DeadTime
+	if in.DeadTime == 0 {
+		in.DeadTime = p.deadTime.value()
+	}
+	if in.DeadTime > 0 {
+		d.DeadTimeSeconds = Number(in.DeadTime.Seconds())
+	}
 	out := p.Law.Decide(in)
 	p.decided, p.newest = now, s.newest
 
-	scale, guard := p.Guard.Limit(s.level, out.Scale)
+	scale, guard := p.limiter.Limit(in.Elapsed, s.level, out.Scale, p.scale)
 	d.Reason, d.LawReason, d.LawScale = ReasonLaw, out.Reason, Number(out.Scale)
 	d.Guard, d.Scale = guard, Number(scale)
 	d.clause = explainLaw(&p.Provider, in, out)

@@ -37,7 +37,7 @@ func TestGuardLimitsWhatALawMayDo(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, bit := guard.Limit(test.level, test.wanted)
+			got, bit := NewLimiter(guard, 1).Limit(time.Second, test.level, test.wanted, 0.5)
 			if got != test.want || bit != test.bit {
 				t.Errorf("Limit(%s, %v) = %v, %q; want %v, %q", test.level, test.wanted, got, bit, test.want, test.bit)
 			}
@@ -47,10 +47,14 @@ func TestGuardLimitsWhatALawMayDo(t *testing.T) {
 
 func TestGuardedScaleIsAlwaysAScale(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		guard := Guard{HardCap: rapid.Float64Range(0, 1).Draw(t, "cap"), Floor: rapid.Float64Range(0, 1).Draw(t, "floor")}
+		guard := Guard{
+			HardCap: rapid.Float64Range(0, 1).Draw(t, "cap"), Floor: rapid.Float64Range(0, 1).Draw(t, "floor"),
+			RisePerSecond: rapid.Float64Range(0, 2).Draw(t, "rise"), ReversalsPerHour: rapid.IntRange(0, 3).Draw(t, "reversals"),
+			ResumeWithin: time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "resume")),
+		}
 		level := pressure.Level(rapid.IntRange(0, 2).Draw(t, "level"))
 		wanted := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), math.Inf(-1)})).Draw(t, "wanted")
-		got, bit := guard.Limit(level, wanted)
+		got, bit := NewLimiter(guard, 1).Limit(time.Second, level, wanted, rapid.Float64Range(0, 1).Draw(t, "last"))
 		if !(got >= 0 && got <= 1) {
 			t.Fatalf("scale is %v", got)
 		}

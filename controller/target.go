@@ -46,6 +46,10 @@ type Provider struct {
 	LawName string     // as settings choose it
 	Law     policy.Law // of this provider alone
 	Guard   Guard
+
+	// DeadTime is that from a change in the queue until the changed rate reaches
+	// the provider; 0 is to measure it.
+	DeadTime time.Duration
 }
 
 // Validate reports everything that is wrong with the target by itself,

@@ -91,14 +91,38 @@ type Target struct {
 	LevelFor      time.Duration `env:"HEADGATE_LEVEL_FOR, default=0s" min:"0s" max:"1h" help:"how long the depth must ask for a worse level before it is believed"`
 	CoolDown      time.Duration `env:"HEADGATE_COOL_DOWN, default=10s" min:"0s" max:"1h" help:"how long a level lasts at least before it falls"`
 
-	Policy string `env:"HEADGATE_POLICY, default=step" oneof:"step" help:"law that makes a scale of the signals"`
+	Policy string `env:"HEADGATE_POLICY, default=step" oneof:"step linear exponential pid drain" help:"law that makes a scale of the signals"`
 	Scales Scales
+	Law    Law
+	Guard  Guard
 
 	Lease      time.Duration `env:"HEADGATE_LEASE, default=15s" min:"1s" max:"1h" help:"how long an applied scale lasts without renewal; at least two intervals"`
 	StaleAfter time.Duration `env:"HEADGATE_STALE_AFTER, default=30s" min:"1s" max:"1h" help:"age at which a sample is no longer decided on"`
 	FailMode   string        `env:"HEADGATE_FAIL_MODE, default=safe" oneof:"hold open safe closed" help:"scale where the signals are gone: the last one, 1, the SOFT scale, or 0"`
 
 	Series Series
+}
+
+// Law holds the settings of the laws beside the scales.
+type Law struct {
+	DeadTime time.Duration `env:"HEADGATE_DEAD_TIME, default=0s" min:"0s" max:"1h" help:"time from a change in the queue until the changed rate reaches the provider; 0s is to measure it"`
+
+	BackoffSoft       float64 `env:"HEADGATE_BACKOFF_SOFT, default=0.9" min:"0.01" max:"0.999" help:"exponential: factor on the scale in each dead time at SOFT"`
+	BackoffHard       float64 `env:"HEADGATE_BACKOFF_HARD, default=0.5" min:"0.01" max:"0.999" help:"exponential: factor on the scale in each dead time at HARD"`
+	RecoveryPerSecond float64 `env:"HEADGATE_RECOVERY_PER_SECOND, default=0.01" min:"0.00001" max:"100" help:"exponential: what is added to the scale while OK"`
+
+	PIDGain         float64 `env:"HEADGATE_PID_GAIN, default=0.5" min:"0.001" max:"10" help:"pid: gain, in parts of one over base rate and dead time"`
+	PIDIntegralTime float64 `env:"HEADGATE_PID_INTEGRAL_TIME, default=8" min:"0.1" max:"1000" help:"pid: integral time, in dead times"`
+	PIDDerivative   float64 `env:"HEADGATE_PID_DERIVATIVE, default=0" min:"0" max:"100" help:"pid: derivative time, in dead times"`
+	PIDSetPoint     float64 `env:"HEADGATE_PID_SET_POINT, default=0.5" min:"0.01" max:"1" help:"pid: depth to hold, as a share of the mark at which SOFT begins"`
+}
+
+// Guard holds the limits on what a law may do.
+type Guard struct {
+	MinScale         float64       `env:"HEADGATE_MIN_SCALE, default=0" min:"0" max:"1" help:"least scale at OK and SOFT"`
+	RisePerSecond    float64       `env:"HEADGATE_RISE_PER_SECOND, default=0" min:"0" max:"100" help:"by how much the scale may rise; 0 is without a limit"`
+	ResumeWithin     time.Duration `env:"HEADGATE_RESUME_WITHIN, default=0s" min:"0s" max:"1h" help:"time over which parked providers come back one after another; 0s is at once"`
+	ReversalsPerHour int           `env:"HEADGATE_REVERSALS_PER_HOUR, default=0" min:"0" max:"100000" help:"how often the scale may change its direction; 0 is without a limit"`
 }
 
 // Feedback holds the settings of a pipeline's own feedback, under the names
@@ -141,7 +165,9 @@ func Sections() []Section {
 		{"Controller and scaler: names of the series", ownVariables(Series{})},
 		{"Controller", ownVariables(Controller{})},
 		{"Controller: each target", ownVariables(Target{})},
-		{"Controller and pipeline: the step policy", ownVariables(Scales{})},
+		{"Controller and pipeline: scales of the levels", ownVariables(Scales{})},
+		{"Controller: the laws", ownVariables(Law{})},
+		{"Controller: limits on any law", ownVariables(Guard{})},
 		{"External scaler", ownVariables(Scaler{})},
 		{"Pipeline", ownVariables(Pipeline{})},
 		{"Pipeline: feedback", ownVariables(Feedback{})},

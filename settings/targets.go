@@ -234,6 +234,9 @@ func (t Target) validate(prefix string, interval time.Duration, wrong map[string
 	ordered("soft_exit", t.SoftExit, "soft_enter", t.SoftEnter)
 	ordered("hard_exit", t.HardExit, "hard_enter", t.HardEnter)
 	ordered("soft_exit", t.SoftExit, "hard_exit", t.HardExit)
+	if t.Law.BackoffHard > t.Law.BackoffSoft && !isWrong("backoff_hard") && !isWrong("backoff_soft") {
+		report("backoff_hard", t.Law.BackoffHard, fmt.Sprintf("at most %s, which is %v", field("backoff_soft"), t.Law.BackoffSoft))
+	}
 	errs = append(errs, t.Scales.validate(wrong))
 	return errors.Join(errs...)
 }

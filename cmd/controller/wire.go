@@ -71,7 +71,11 @@ func newTarget(t settings.Target, httpClient *http.Client) (controller.Target, e
 		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: names,
 		Providers: []controller.Provider{{
 			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
-			Guard: controller.Guard{HardCap: t.Scales.Hard},
+			DeadTime: t.Law.DeadTime,
+			Guard: controller.Guard{
+				HardCap: t.Scales.Hard, Floor: t.Guard.MinScale, RisePerSecond: t.Guard.RisePerSecond,
+				ResumeWithin: t.Guard.ResumeWithin, ReversalsPerHour: t.Guard.ReversalsPerHour,
+			},
 		}},
 		Capacity: t.QueueCapacity, SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
 		For: t.LevelFor, CoolDown: t.CoolDown,
@@ -85,8 +89,21 @@ func newLaw(t settings.Target) (policy.Law, error) {
 	switch t.Policy {
 	case policy.StepName:
 		return policy.NewStep(t.Scales.OK, t.Scales.Soft, t.Scales.Hard)
+	case policy.LinearName:
+		return policy.NewLinear(t.Scales.OK, t.Scales.Hard)
+	case policy.ExponentialName:
+		tuning := policy.DefaultExponentialTuning()
+		tuning.Soft, tuning.Hard, tuning.RecoveryPerSecond = t.Law.BackoffSoft, t.Law.BackoffHard, t.Law.RecoveryPerSecond
+		return policy.NewExponential(tuning)
+	case policy.PIDName:
+		tuning := policy.DefaultPIDTuning()
+		tuning.Gain, tuning.IntegralTime = t.Law.PIDGain, t.Law.PIDIntegralTime
+		tuning.Derivative, tuning.SetPoint = t.Law.PIDDerivative, t.Law.PIDSetPoint
+		return policy.NewPID(tuning)
+	case policy.DrainName:
+		return policy.NewDrain(), nil
 	}
-	return nil, invalid.New("HEADGATE_POLICY", t.Policy, policy.StepName)
+	return nil, invalid.New("HEADGATE_POLICY", t.Policy, "a law that there is") // settings know which
 }
 
 // defaultHolder is a name that no other controller has.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/pressure"
 )
@@ -15,6 +16,7 @@ type loop struct {
 	scenario Scenario
 	law      policy.Law
 	random   *rand.Rand
+	limiter  *controller.Limiter
 	tracker  *pressure.Tracker
 	fast     *pressure.Tracker
 
@@ -29,7 +31,8 @@ type loop struct {
 	fastScale float64
 
 	wanted    float64 // by the last decision
-	direction float64 // of its last change
+	turned    float64 // the scale at the last change that counted
+	direction float64 // of that change
 	reversals int
 	variation float64
 }
@@ -49,8 +52,9 @@ type command struct {
 func newLoop(s Scenario, law policy.Law) *loop {
 	l := &loop{
 		scenario: s, law: law, random: rand.New(rand.NewPCG(s.Seed, 1)),
+		limiter: controller.NewLimiter(s.Guard, s.Seed),
 		tracker: pressure.NewTracker(s.Thresholds), fast: pressure.NewTracker(s.Thresholds),
-		inForce: startScale, wanted: startScale, fastScale: 1,
+		inForce: startScale, wanted: startScale, turned: startScale, fastScale: 1,
 	}
 	l.nextScrape, l.nextEvaluation = l.phase(s.Scrape), l.phase(s.Evaluate)
 	return l
@@ -118,7 +122,7 @@ func (l *loop) evaluate(now time.Duration) {
 	if policy.Needs(l.law).Has(policy.SignalDrain) && math.IsNaN(in.DrainPerSecond) {
 		return // production decides nothing without a signal that the law needs
 	}
-	scale, _ := s.Guard.Limit(in.Level, l.law.Decide(in).Scale)
+	scale, _ := l.limiter.Limit(in.Elapsed, in.Level, l.law.Decide(in).Scale, l.wanted)
 	l.count(scale)
 	l.pending = append(l.pending, command{now + s.Apply, scale})
 }
@@ -127,8 +131,9 @@ func (l *loop) evaluate(now time.Duration) {
 const smallest = 0.01
 
 func (l *loop) count(scale float64) {
-	change := scale - l.wanted
-	l.variation += math.Abs(change)
+	l.variation += math.Abs(scale - l.wanted)
+	l.wanted = scale
+	change := scale - l.turned
 	if math.Abs(change) < smallest {
 		return
 	}
@@ -136,7 +141,7 @@ func (l *loop) count(scale float64) {
 	if l.direction != 0 && direction != l.direction {
 		l.reversals++
 	}
-	l.direction, l.wanted = direction, scale
+	l.direction, l.turned = direction, scale
 }
 
 func clock(at time.Duration) time.Time { return time.Unix(0, int64(at)) }
