@@ -72,9 +72,15 @@ func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *s
 	pb.RegisterExternalScalerServer(g.Server, scaler)
 	healthpb.RegisterHealthServer(g.Server, g.health)
 	reflection.Register(g.Server)
-	g.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	g.serving(healthpb.HealthCheckResponse_NOT_SERVING)
 	g.Metrics.InitializeMetrics(g.Server)
 	return g
+}
+
+// serving tells the health of the whole and of its one service.
+func (g *GRPC) serving(status healthpb.HealthCheckResponse_ServingStatus) {
+	g.health.SetServingStatus("", status)
+	g.health.SetServingStatus(pb.ExternalScaler_ServiceDesc.ServiceName, status)
 }
 
 // WatchHealth says that the scaler is serving once its first signals are there,
@@ -84,8 +90,7 @@ func (g *GRPC) WatchHealth(ctx context.Context) {
 	for {
 		_, next := g.scaler.signals.View()
 		if g.scaler.signals.Ready() {
-			g.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-			g.health.SetServingStatus(pb.ExternalScaler_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+			g.serving(healthpb.HealthCheckResponse_SERVING)
 			return
 		}
 		select {

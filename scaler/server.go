@@ -222,17 +222,17 @@ func (s *Server) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStrea
 // StreamMetricSpec tells what GetMetricSpec does when the stream opens, and
 // whenever new defaults change it.
 func (s *Server) StreamMetricSpec(ref *pb.ScaledObjectRef, stream grpc.ServerStreamingServer[pb.GetMetricSpecResponse]) error {
-	told, any := 0.0, false
+	var told *pb.MetricSpec
 	return s.stream(ref, stream.Context(), streamMetricSpec, func() error {
 		spec, err := s.GetMetricSpec(stream.Context(), ref)
 		if err != nil {
 			return err
 		}
-		target := spec.MetricSpecs[0].TargetSizeFloat
-		if any && target == told {
+		now := spec.MetricSpecs[0]
+		if told != nil && now.MetricName == told.MetricName && now.TargetSizeFloat == told.TargetSizeFloat {
 			return nil
 		}
-		told, any = target, true
+		told = now
 		s.series.sent(streamMetricSpec)
 		return stream.Send(spec)
 	})
@@ -311,7 +311,8 @@ const (
 	mostBytes   = 16 << 10    // of one trigger's metadata
 )
 
-var errTooMany = status.Errorf(codes.ResourceExhausted, "the scaler serves %d triggers already", mostRows)
+var errTooMany = status.Errorf(codes.ResourceExhausted,
+	"the scaler keeps %d triggers, %d of one ScaledObject, and there are as many", mostRows, mostOfOne)
 
 // row finds the row of a trigger, or makes it. The error is gRPC's.
 func (s *Server) row(ref *pb.ScaledObjectRef) (*row, error) {
