@@ -615,17 +615,3 @@ func TestTheSeriesKeepPrometheusRules(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkGetMetrics(b *testing.B) {
-	p := &prom{have: map[string]metrics.Observation{"bars": queue(700, pressure.OK)}}
-	signals := NewSignals(p, time.Hour, time.Second, time.Hour, slog.New(slog.DiscardHandler))
-	signals.readOnce(b.Context())
-	server := NewServer(signals, slog.New(slog.DiscardHandler))
-	request := &pb.GetMetricsRequest{ScaledObjectRef: object(), MetricName: "headgate-queue-depth"}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := server.GetMetrics(b.Context(), request); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
