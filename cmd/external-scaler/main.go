@@ -121,9 +121,9 @@ func newParts(s settings.Scaler) (parts, error) {
 		}
 		p.coordinators = append(p.coordinators, c)
 	}
-	if len(s.ClientNames) > 0 && p.tls == nil {
+	if len(s.ClientNames) > 0 && errs[3] == nil && (p.tls == nil || p.tls.ClientAuth < tls.VerifyClientCertIfGiven) {
 		errs[4] = errors.Join(errs[4], invalid.New("HEADGATE_SCALER_CLIENT_NAMES", strings.Join(s.ClientNames, ","),
-			"none, or HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE with client certificates: without TLS no client has a name"))
+			"none, or HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE with the client_auth_type RequireAndVerifyClientCert: without it no client has a name"))
 	}
 	return p, errors.Join(errs[:]...)
 }
@@ -141,32 +141,35 @@ func readDefaults(file string) (trigger.Defaults, error) {
 	return defaults, nil
 }
 
-// tlsConfig makes the gRPC server's TLS of a web configuration file. The
-// certificate is read anew for each connection, so it can be rotated.
+// tlsConfig makes the gRPC server's TLS of a web configuration file. The file
+// and all that it names are read anew for each connection, so that certificates
+// and authorities can be rotated; a connection made while they are wrong fails.
 func tlsConfig(file string) (*tls.Config, error) {
 	if file == "" {
 		return nil, nil
 	}
-	wrong := func(err error) error {
-		return invalid.New("HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE", file, "a Prometheus web configuration file with tls_server_config: "+err.Error())
+	config, err := readTLS(file)
+	if err != nil {
+		return nil, invalid.New("HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE", file, "a Prometheus web configuration file with tls_server_config: "+err.Error())
 	}
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return readTLS(file) }
+	return config, nil
+}
+
+func readTLS(file string) (*tls.Config, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, wrong(err)
+		return nil, err
 	}
 	var content web.Config
 	if err := yaml.Unmarshal(data, &content); err != nil {
-		return nil, wrong(err)
+		return nil, err
 	}
 	if err := web.Validate(file); err != nil {
-		return nil, wrong(err)
+		return nil, err
 	}
 	content.TLSConfig.SetDirectory(filepath.Dir(file))
-	config, err := web.ConfigToTLSConfig(&content.TLSConfig)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	return config, nil
+	return web.ConfigToTLSConfig(&content.TLSConfig)
 }
 
 // shutdownLimit is how long calls under way have to end.

@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headgate/headgate/internal/promserver"
+	"github.com/headgate/headgate/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,9 +59,9 @@ var listening = regexp.MustCompile(`msg="listening for KEDA" address=(\S+)`)
 
 // start runs the scaler with that environment and returns its gRPC address. It
 // is stopped by stop, which returns its exit status.
-func start(t *testing.T, environ ...string) (address string, stop func() int) {
+func start(t *testing.T, environ ...string) (address string, p *program, stop func() int) {
 	t.Helper()
-	p := &program{}
+	p = &program{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
 	environ = append(environ, "HEADGATE_SCALER_LISTEN=127.0.0.1:0", "HEADGATE_SCALER_GRPC_LISTEN=127.0.0.1:0", "HEADGATE_SCALER_INTERVAL=100ms")
@@ -77,7 +78,7 @@ func start(t *testing.T, environ ...string) (address string, stop func() int) {
 		}
 		return match != nil
 	})
-	return address, stop
+	return address, p, stop
 }
 
 // until waits for a condition that other processes or goroutines bring about.
@@ -109,7 +110,7 @@ func TestTheScalerAnswersFromARealPrometheus(t *testing.T) {
 	defer exporter.Close()
 	prometheus := promserver.StartForTest(t, 200*time.Millisecond,
 		promserver.Scrape{Job: "pipeline", Targets: []string{strings.TrimPrefix(exporter.URL, "http://")}})
-	address, stop := start(t, "HEADGATE_PROMETHEUS_URL="+prometheus.URL, "HEADGATE_SCALER_STALE_AFTER=2s")
+	address, _, stop := start(t, "HEADGATE_PROMETHEUS_URL="+prometheus.URL, "HEADGATE_SCALER_STALE_AFTER=2s")
 	client := dial(t, address, insecure.NewCredentials())
 	value := func() (float64, error) {
 		answer, err := client.GetMetrics(t.Context(), &pb.GetMetricsRequest{ScaledObjectRef: bars, MetricName: "headgate-queue-depth"})
@@ -197,7 +198,7 @@ func TestOnlyTheRightClientIsServedAndCertificatesMayBeRotated(t *testing.T) {
 	serve(10)
 	write("ca.crt", ours.pem)
 	write("web.yml", []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key, client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt}\n"))
-	address, _ := start(t, "HEADGATE_PROMETHEUS_URL=http://127.0.0.1:9",
+	address, _, _ := start(t, "HEADGATE_PROMETHEUS_URL=http://127.0.0.1:9",
 		"HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE="+filepath.Join(dir, "web.yml"), "HEADGATE_SCALER_CLIENT_NAMES=keda-operator")
 
 	roots := x509.NewCertPool()
@@ -234,6 +235,126 @@ func TestOnlyTheRightClientIsServedAndCertificatesMayBeRotated(t *testing.T) {
 	if err := call(ours, "keda-operator"); err != nil || served != 11 {
 		t.Errorf("after the rotation the server shows certificate %d, %v; want 11", served, err)
 	}
+	write("ca.crt", theirs.pem)
+	if err := call(theirs, "keda-operator"); err != nil {
+		t.Errorf("after the rotation of the authority its client gets %v", err)
+	}
+	if err := call(ours, "keda-operator"); status.Code(err) != codes.Unavailable {
+		t.Errorf("after the rotation of the authority a client of the old one gets %v, want no connection", err)
+	}
+}
+
+func TestAClientsNameNeedsACertificateThatIsVerified(t *testing.T) {
+	dir := t.TempDir()
+	certificate, key := newAuthority(t).issue(t, "headgate", 10)
+	for name, data := range map[string]string{
+		"tls.crt": string(certificate), "tls.key": string(key),
+		"web.yml": "tls_server_config: {cert_file: tls.crt, key_file: tls.key, client_auth_type: RequireAnyClientCert}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stderr strings.Builder
+	status := runMain(t.Context(), nil, []string{
+		"HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE=" + filepath.Join(dir, "web.yml"), "HEADGATE_SCALER_CLIENT_NAMES=keda-operator",
+	}, io.Discard, &stderr)
+	if status != exitSettings || !strings.Contains(stderr.String(), "HEADGATE_SCALER_CLIENT_NAMES") || !strings.Contains(stderr.String(), "RequireAndVerifyClientCert") {
+		t.Errorf("exit status is %d and\n%s", status, stderr.String())
+	}
+}
+
+var listeningHTTP = regexp.MustCompile(`msg="Listening on".* address=(\S+)`)
+
+func TestTheDefaultsFileCountsWhenItsConfigMapChanges(t *testing.T) {
+	// As the kubelet writes a ConfigMap: the file is a link into a folder that
+	// is a link itself, and the latter is replaced.
+	dir := t.TempDir()
+	link := func(target, name string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version := 0
+	write := func(text string) {
+		t.Helper()
+		version++
+		folder := fmt.Sprint("..version-", version)
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, folder, "defaults.yml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		link(folder, "..data.new")
+		if err := os.Rename(filepath.Join(dir, "..data.new"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("metrics: {queueDepth: {targetValue: 500}}")
+	link(filepath.Join("..data", "defaults.yml"), "defaults.yml")
+
+	address, program, stop := start(t, "HEADGATE_PROMETHEUS_URL=http://127.0.0.1:9", "HEADGATE_SCALER_DEFAULTS_FILE="+filepath.Join(dir, "defaults.yml"))
+	client := dial(t, address, insecure.NewCredentials())
+	target := func() float64 {
+		t.Helper()
+		spec, err := client.GetMetricSpec(t.Context(), bars)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return spec.MetricSpecs[0].TargetSizeFloat
+	}
+	metrics := func() string {
+		t.Helper()
+		response, err := http.Get("http://" + listeningHTTP.FindStringSubmatch(program.log())[1] + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	until(t, "the HTTP server listens", func() bool { return listeningHTTP.MatchString(program.log()) })
+	if got := target(); got != 500 {
+		t.Errorf("at the start the target is %v, want 500", got)
+	}
+	stream, err := client.StreamMetricSpec(t.Context(), bars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streamed := func(want float64) {
+		t.Helper()
+		spec, err := stream.Recv()
+		if err != nil || spec.MetricSpecs[0].TargetSizeFloat != want {
+			t.Fatalf("streamed is %v, %v; want a target of %v", spec, err, want)
+		}
+	}
+	streamed(500)
+	write("metrics: {queueDepth: {targetValue: 300}}")
+	streamed(300)
+	write("metrics: {queueDepth: {targetVale: 200}}")
+	until(t, "the series says that the file is wrong", func() bool {
+		return strings.Contains(metrics(), "headgate_scaler_defaults_good 0")
+	})
+	if got := target(); got != 300 {
+		t.Errorf("with a wrong file the target is %v, want the old one", got)
+	}
+	if !strings.Contains(program.log(), "targetVale") {
+		t.Errorf("the log does not name the wrong key:\n%s", program.log())
+	}
+	write("metrics: {queueDepth: {targetValue: 200}}")
+	streamed(200)
+	until(t, "the series says that the file is right", func() bool {
+		return strings.Contains(metrics(), "headgate_scaler_defaults_good 1")
+	})
+	if status := stop(); status != exitOK {
+		t.Errorf("exit status is %d, want 0", status)
+	}
 }
 
 func TestAllThatIsWrongWithTheSettingsIsSaidAtOnce(t *testing.T) {
@@ -263,6 +384,21 @@ func TestAllThatIsWrongWithTheSettingsIsSaidAtOnce(t *testing.T) {
 	}
 }
 
+func TestHelpListsEverySetting(t *testing.T) {
+	var stdout, stderr strings.Builder
+	if status := runMain(t.Context(), []string{"--help"}, []string{"HEADGATE_SCALER_INTERVAL=soon"}, &stdout, &stderr); status != exitOK || stderr.Len() > 0 {
+		t.Errorf("exit status is %d, and the error %q", status, stderr.String())
+	}
+	if !strings.HasPrefix(stdout.String(), "external-scaler answers KEDA's questions") {
+		t.Errorf("it does not begin with what the program does:\n%s", stdout.String())
+	}
+	for _, v := range settings.Variables(settings.Scaler{}) {
+		if !strings.Contains(stdout.String(), "\n  "+v.Name+"\n      "+v.Help+" (") {
+			t.Errorf("%s is not there with its meaning", v.Name)
+		}
+	}
+}
+
 func TestArguments(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
@@ -272,6 +408,7 @@ func TestArguments(t *testing.T) {
 		{[]string{"--help"}, exitOK, "HEADGATE_SCALER_GRPC_LISTEN"},
 		{[]string{"--version"}, exitOK, "external-scaler"},
 		{[]string{"--prot"}, exitSettings, "--prot"},
+		{[]string{"serve", "now"}, exitSettings, "--help"},
 	} {
 		var out strings.Builder
 		if status := runMain(context.Background(), test.args, nil, &out, &out); status != test.status || !strings.Contains(out.String(), test.says) {
