@@ -10,7 +10,7 @@ VERSION_PACKAGE := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
 BINARIES := controller external-scaler pipeline
 # Every module of the repository whose tests need no cluster.
-MODULES := . demo
+MODULES := . demo promtest
 
 .PHONY: help
 help: ## list the targets
@@ -57,6 +57,11 @@ lint: ## check formatting, vet, staticcheck, and that go.mod is tidy
 	done
 	@heavy=$$($(GO) list -deps ./cmd/... | grep -E '^(k8s\.io|sigs\.k8s\.io|github\.com/prometheus/prometheus|go\.etcd\.io)/' || true); \
 	if [ -n "$$heavy" ]; then echo "compiled into the binaries, and should not be:"; echo "$$heavy"; exit 1; fi
+
+.PHONY: simulate
+simulate: ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]
+	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../bin/promtest .
+	@bin/promtest report --out docs $(if $(TRACES),--traces '$(TRACES)')
 
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (default 20s)

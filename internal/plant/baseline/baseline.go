@@ -137,11 +137,17 @@ func (a *AIMD) Decide(in policy.Input) policy.Output {
 // less a proportion of how far it was above the processing rate, less an
 // integral part of what its scheduling delay amounts to, less a derivative
 // part, and never below a least rate.
+//
+// The original knows how long a batch was worked on, so that its processing
+// rate is above the rate while there is too little to do. Here only what is
+// written is seen; while nothing waits, the rate last seen under a backlog
+// stands for the processing rate, and the base rate before there was one.
 type SparkPID struct {
 	Proportional, Integral, Derivative float64 // 1, 0.2, 0 in Spark's default
 	LeastPerSecond                     float64 // 100 in Spark's default
 
 	rate, lastError float64
+	busyRate        float64 // last seen under a backlog; 0 before
 	since           time.Duration
 	asked           bool
 }
@@ -158,6 +164,14 @@ func (s *SparkPID) Decide(in policy.Input) policy.Output {
 	}
 	interval := max(s.since.Seconds(), 0.001)
 	processing := in.DrainPerSecond
+	switch {
+	case in.Depth > 0.2*in.DrainPerSecond:
+		s.busyRate = processing
+	case s.busyRate > 0:
+		processing = max(processing, s.busyRate)
+	default:
+		processing = in.BasePerSecond
+	}
 	off := s.rate - processing
 	// The scheduling delay is depth/processing; what waited so long in batches
 	// of this interval, at the processing rate, is depth/interval.

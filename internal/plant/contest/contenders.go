@@ -4,6 +4,7 @@
 package contest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,6 +69,20 @@ func (s Settings) String() string {
 func (v Variant) Run(s plant.Scenario) plant.Figures {
 	s.Thresholds, s.Guard = v.Marks.thresholds(s.Capacity), v.Guard
 	return plant.Run(s, v.Law())
+}
+
+// MarshalJSON writes the settings as one object, in their order.
+func (s Settings) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, setting := range s {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%g", setting.Name, setting.Value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 // axis is one setting with the values that are tried; the first is the default.

@@ -16,7 +16,7 @@ type Result struct {
 	Policy string `json:"policy"`
 	Tuned  bool   `json:"tuned"`
 	plant.Figures
-	Settings string `json:"settings"`
+	Settings Settings `json:"settings"`
 }
 
 // Cost is what a search for better settings minimises. A hundredth of the
@@ -87,7 +87,7 @@ func Run(ctx context.Context, contenders []Contender, scenarios []plant.Scenario
 	}
 	var results []Result
 	for i, c := range contenders {
-		results = append(results, Result{c.Name, false, figures[i][0], c.Default.Settings.String()})
+		results = append(results, Result{c.Name, false, figures[i][0], c.Default.Settings})
 		if !tuned {
 			continue
 		}
@@ -97,7 +97,7 @@ func Run(ctx context.Context, contenders []Contender, scenarios []plant.Scenario
 				best = j
 			}
 		}
-		results = append(results, Result{c.Name, true, figures[i][best], c.variant(best).Settings.String()})
+		results = append(results, Result{c.Name, true, figures[i][best], c.variant(best).Settings})
 	}
 	return results, nil
 }
