@@ -25,7 +25,9 @@ type Report struct {
 }
 
 // intervals of the standard scenario, of scrape and evaluation alike.
-func intervals() []time.Duration { return []time.Duration{time.Second, 5 * time.Second, 15 * time.Second} }
+func intervals() []time.Duration {
+	return []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}
+}
 
 // Run writes the documents.
 func (r Report) Run(ctx context.Context, to Streams) error {
