@@ -103,17 +103,25 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.signals.collect(gauge)
 
-	now := time.Now()
 	rows := s.all()
 	gauge(metrics.ScalerTriggers, float64(len(rows)))
-	collected := map[[3]string]bool{} // two triggers may ask for the same of the same
+	// Of several triggers that ask for the same of the same, such as those that
+	// an edit leaves behind, the one that asked last counts.
+	type labels [3]string
+	newest := map[labels]*row{}
+	asked := map[labels]time.Time{}
 	for _, r := range rows {
 		r.mu.Lock()
-		labels := [3]string{r.object, string(r.trigger.Metric), r.trigger.Chosen()}
-		if !r.told.at.IsZero() && r.wrong == nil && !collected[labels] {
-			collected[labels] = true
-			r.collect(now, func(name string, value float64) { gauge(name, value, labels[:]...) })
+		l := labels{r.object, string(r.trigger.Metric), r.trigger.Chosen()}
+		if r.wrong == nil && r.told.at.After(asked[l]) {
+			newest[l], asked[l] = r, r.told.at
 		}
+		r.mu.Unlock()
+	}
+	now := time.Now()
+	for l, r := range newest {
+		r.mu.Lock()
+		r.collect(now, func(name string, value float64) { gauge(name, value, l[:]...) })
 		r.mu.Unlock()
 	}
 }

@@ -1,9 +1,9 @@
 package scaler
 
 import (
+	"cmp"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/headgate/headgate/pressure"
@@ -18,15 +18,15 @@ type Answer struct {
 	Metric trigger.Metric `json:"metric"`
 	Target string         `json:"target"` // the coordinators that are asked for, as the metadata says
 
-	Coordinators []string       `json:"coordinators"` // that were there
-	AgeSeconds   *float64       `json:"age_seconds"`  // of the oldest sample among theirs
-	Level        pressure.Level `json:"level"`
-	Depth        *float64       `json:"depth"`
-	Capacity     *float64       `json:"capacity"`
-	Arrivals     *float64       `json:"arrivals_per_second"`
-	Drain        *float64       `json:"drain_per_second"`
-	Replicas     int            `json:"replicas"` // that write, as Prometheus has them
-	Plan         *Plan          `json:"plan"`     // null where the metric sizes no fleet
+	Coordinators []string        `json:"coordinators"` // that were there
+	AgeSeconds   *float64        `json:"age_seconds"`  // of the oldest sample among theirs
+	Level        *pressure.Level `json:"level"`
+	Depth        *float64        `json:"depth"`
+	Capacity     *float64        `json:"capacity"`
+	Arrivals     *float64        `json:"arrivals_per_second"`
+	Drain        *float64        `json:"drain_per_second"`
+	Replicas     int             `json:"replicas"` // that write, as Prometheus has them
+	Plan         *Plan           `json:"plan"`     // null where the metric sizes no fleet
 
 	Value      *float64       `json:"value"` // null where there was none to tell
 	Active     bool           `json:"active"`
@@ -62,7 +62,7 @@ type Autoscaler struct {
 }
 
 // describe tells an answer in full.
-func (t *told) describe() Answer {
+func (t told) describe() Answer {
 	o, n := &t.outcome, len(t.outcome.load.writers)
 	a := Answer{
 		At: t.at, Metric: t.trigger.Metric, Target: t.trigger.Chosen(), Coordinators: o.ids,
@@ -75,7 +75,10 @@ func (t *told) describe() Answer {
 		return a
 	}
 	a.AgeSeconds = finite(max(0, t.at.Sub(o.asOf).Seconds()))
-	a.Level, a.Depth, a.Capacity = o.load.level, finite(o.load.depth), finite(o.load.capacity)
+	if o.load.levelKnown {
+		a.Level = &o.load.level
+	}
+	a.Depth, a.Capacity = finite(o.load.depth), finite(o.load.capacity)
 	a.Arrivals, a.Drain, a.Replicas = finite(o.load.arrivals), finite(o.load.drain), n
 	if t.err != nil {
 		return a
@@ -110,7 +113,8 @@ func finite(v float64) *float64 {
 }
 
 // Explain returns what was last answered about a ScaledObject, namespace/name,
-// for each of its triggers; false if it never asked.
+// for each of its triggers, and for those that an edit left behind within the
+// hour, which stand after their successors; false if it never asked.
 func (s *Server) Explain(scaledObject string) (answers []Answer, found bool) {
 	for _, r := range s.all() {
 		if r.object != scaledObject {
@@ -124,7 +128,7 @@ func (s *Server) Explain(scaledObject string) (answers []Answer, found bool) {
 		r.mu.Unlock()
 	}
 	slices.SortFunc(answers, func(a, b Answer) int {
-		return strings.Compare(string(a.Metric)+a.Target, string(b.Metric)+b.Target)
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Target, b.Target), b.At.Compare(a.At))
 	})
 	return answers, found
 }

@@ -2,14 +2,17 @@ package scaler
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -24,9 +27,27 @@ import (
 	"github.com/headgate/headgate/scaler/trigger"
 )
 
+// logged is a log that goroutines write while a test reads it.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(text)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func TestAStoreThatIsTheLimitShowsEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
+		var log logged
 		// Whatever the number of writers, the store takes 100 items per second.
 		writers := func(names ...string) metrics.Observation {
 			o := queue(8000, pressure.Soft)
@@ -89,6 +110,22 @@ func TestAStoreThatIsTheLimitShowsEverywhere(t *testing.T) {
 			t.Errorf("the guard is counted %v times, want once", got)
 		}
 
+		// What is not known for a while is neither decided anew nor told again.
+		lines := strings.Count(log.String(), "store-bound")
+		p.set(func(p *prom) { p.age = 2 * staleAfter })
+		time.Sleep(5 * time.Second)
+		if _, err := server.IsActive(t.Context(), ref); status.Code(err) != codes.Unavailable {
+			t.Errorf("stale signals give %v", err)
+		}
+		p.set(func(p *prom) { p.age = 0 })
+		time.Sleep(5 * time.Second)
+		if got := value(); got != 4 {
+			t.Errorf("after the gap %v replicas are asked for, want 4", got)
+		}
+		if strings.Count(log.String(), "store-bound") != lines || testutil.ToFloat64(server.series.guards.WithLabelValues("store_bound")) != 1 {
+			t.Errorf("the gap is taken for a new verdict:\n%s", log.String())
+		}
+
 		// After a while the verdict is doubted: one more step is tried.
 		time.Sleep(10 * time.Minute)
 		if got := value(); got <= 4 {
@@ -125,8 +162,66 @@ func TestNewDefaultsThatMakeATriggerWrongAreStreamed(t *testing.T) {
 	}
 }
 
+func TestAnEditedTriggerIsToldOfBeforeWhatTheEditLeavesBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quiet := slog.New(slog.DiscardHandler)
+		signals := NewSignals(&prom{have: map[string]metrics.Observation{"bars": queue(700, pressure.OK)}}, time.Minute, time.Second, staleAfter, quiet)
+		server := NewServer(signals, quiet)
+		targets := func() (explained []float64, collected float64) {
+			answers, _ := server.Explain("shop/pipeline")
+			for _, a := range answers {
+				explained = append(explained, a.Autoscaler.TargetValue)
+			}
+			registry := prometheus.NewPedanticRegistry()
+			registry.MustRegister(server)
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				if f.GetName() == metrics.ScalerTarget {
+					collected = f.GetMetric()[0].GetGauge().GetValue()
+				}
+			}
+			return explained, collected
+		}
+		for _, target := range []string{"100", "200", "100"} {
+			signals.readOnce(t.Context())
+			time.Sleep(time.Second)
+			if _, err := server.IsActive(t.Context(), object("targetValue", target)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		explained, collected := targets()
+		if diff := cmp.Diff([]float64{100, 200}, explained); diff != "" || collected != 100 {
+			t.Errorf("collected is a target of %v, want 100; explained are (-want +got)\n%s", collected, diff)
+		}
+	})
+}
+
+func TestWhatIsNotKnownIsNullInAnExplanation(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	server := NewServer(NewSignals(&prom{}, time.Hour, time.Second, staleAfter, quiet), quiet)
+	server.IsActive(t.Context(), object())
+	answers, _ := server.Explain("shop/pipeline")
+	for i := range answers {
+		answers[i].At = time.Time{}
+	}
+	got, err := json.Marshal(answers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `[{"at":"0001-01-01T00:00:00Z","metric":"queueDepth","target":"bars","coordinators":null,"age_seconds":null,` +
+		`"level":null,"depth":null,"capacity":null,"arrivals_per_second":null,"drain_per_second":null,"replicas":0,"plan":null,` +
+		`"value":null,"active":false,"autoscaler":{"target_value":2000,"activation_value":0,"metric_type":"AverageValue",` +
+		`"replicas":0,"replicas_as_average_value":0,"replicas_as_value":0},"error":"no signals were read from Prometheus yet"}]`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestACallThatPanicsHarmsNoOther(t *testing.T) {
-	var log strings.Builder
+	var log logged
 	server := NewServer(nil, slog.New(slog.DiscardHandler)) // without signals each answer is a fault
 	g := NewGRPC(server, nil, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	client := pb.NewExternalScalerClient(serveGRPC(t, g.Server))
@@ -181,8 +276,8 @@ func TestAMessageThatIsTooLongIsRefused(t *testing.T) {
 }
 
 func TestStoppingWaitsForStreamsToEndAndForNothingThatDoesNot(t *testing.T) {
-	serve := func(t *testing.T) (g *GRPC, conn *grpc.ClientConn, log *strings.Builder) {
-		log = &strings.Builder{}
+	serve := func(t *testing.T) (g *GRPC, conn *grpc.ClientConn, log *logged) {
+		log = &logged{}
 		quiet := slog.New(slog.DiscardHandler)
 		g = NewGRPC(NewServer(NewSignals(&prom{}, time.Hour, time.Second, staleAfter, quiet), quiet), nil, nil, slog.New(slog.NewTextHandler(log, nil)))
 		return g, serveGRPC(t, g.Server), log
@@ -200,7 +295,7 @@ func TestStoppingWaitsForStreamsToEndAndForNothingThatDoesNot(t *testing.T) {
 		if _, err := stream.Recv(); err != io.EOF {
 			t.Errorf("the stream ends with %v, want EOF", err)
 		}
-		if log.Len() > 0 {
+		if log.String() != "" {
 			t.Errorf("something was broken off: %s", log)
 		}
 	})

@@ -26,7 +26,9 @@ type row struct {
 	stepped time.Time       // when the fleet last saw a view
 	view    uint64          // the number of the view that outcome is made of
 	outcome outcome
-	told    told // what was last answered
+	cause   replicas.Cause // of the last plan that could be made
+	bound   bool           // by that plan
+	told    told           // what was last answered
 	used    time.Time
 	streams int // open ones
 	bites   func(replicas.Cause)
@@ -65,14 +67,19 @@ func (r *row) refresh(view *View, now time.Time, stale time.Duration) {
 	if r.wrong != nil || r.view == view.Number && r.view != 0 {
 		return
 	}
-	before := r.outcome
 	r.view, r.outcome = view.Number, r.look(view, now, r.limit(stale))
-	if r.outcome.cause != before.cause && r.outcome.cause != "" && r.bites != nil {
-		r.bites(r.outcome.cause)
+	o := &r.outcome
+	if o.cause == "" {
+		return // no plan could be made; what is known of the last one stands
 	}
-	if bound := r.outcome.plan.StoreBound; r.outcome.err == nil && bound != before.plan.StoreBound {
-		r.log.Info("store-bound guard", "scaled_object", r.object, "metric", r.trigger.Metric, "store_bound", bound,
-			"replicas", len(r.outcome.load.writers), "drain_per_second", r.outcome.load.drain, "depth", r.outcome.load.depth)
+	if o.cause != r.cause {
+		r.cause = o.cause
+		r.bites(o.cause)
+	}
+	if o.plan.StoreBound != r.bound {
+		r.bound = o.plan.StoreBound
+		r.log.Info("store-bound guard", "scaled_object", r.object, "metric", r.trigger.Metric, "store_bound", r.bound,
+			"replicas", len(o.load.writers), "drain_per_second", o.load.drain, "depth", o.load.depth)
 	}
 }
 

@@ -157,10 +157,11 @@ func (s *Server) IsActive(_ context.Context, ref *pb.ScaledObjectRef) (*pb.IsAct
 const invalidName = "headgate-invalid-metadata"
 
 // GetMetricSpec tells the metric's name and target. It needs no signals, and it
-// never fails: a failure would take the ScaledObject's other triggers along,
-// and KEDA would show no more than that the spec is empty. A trigger whose
-// metadata is wrong gets a metric that does not exist, so that KEDA asks for
-// its value, is told what is wrong, and shows that on the ScaledObject.
+// fails only beyond the bounds on what is kept: a failure would take the
+// ScaledObject's other triggers along, and KEDA would show no more than that
+// the spec is empty. A trigger whose metadata is wrong gets a metric that does
+// not exist, so that KEDA asks for its value, is told what is wrong, and shows
+// that on the ScaledObject.
 func (s *Server) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb.GetMetricSpecResponse, error) {
 	r, err := s.row(ref)
 	if err != nil {
