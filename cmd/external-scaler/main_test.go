@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -31,7 +32,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/coordinator/client"
+	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/coordinator/httpapi"
 	"github.com/headgate/headgate/internal/promserver"
+	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/settings"
 )
 
@@ -126,6 +132,75 @@ func TestTheScalerAnswersFromARealPrometheus(t *testing.T) {
 	until(t, "a depth that is too old is Unavailable", func() bool { _, err := value(); return status.Code(err) == codes.Unavailable })
 	if status := stop(); status != exitOK {
 		t.Errorf("exit status is %d, want 0", status)
+	}
+}
+
+func TestACoordinatorsWordReachesKEDAWithoutPrometheus(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	gate := coordinator.New(coordinator.WithLogger(quiet))
+	defer gate.Close()
+	handler := httpapi.New(t.Context(), gate, feedback.NewBus(quiet), quiet)
+	subscribed := make(chan struct{}, 1)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/changes" {
+			select {
+			case subscribed <- struct{}{}:
+			default:
+			}
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	defer api.Close()
+	// The interval of start is short, but there is nothing to read.
+	address, _, stop := start(t, "HEADGATE_PROMETHEUS_URL=http://127.0.0.1:9", "HEADGATE_SCALER_COORDINATOR_URLS="+api.URL)
+	stream, err := dial(t, address, insecure.NewCredentials()).StreamIsActive(t.Context(), bars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-subscribed
+	sender, err := client.New(api.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan bool)
+	go func() {
+		defer close(told)
+		for {
+			answer, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			told <- answer.Result
+		}
+	}()
+	limit := time.After(30 * time.Second)
+	for _, size := range []int{4200, 0, 17} {
+		event := pressure.Event{CoordinatorID: "bars", QueueSize: size, Capacity: 10_000, Level: pressure.OK}
+		// The stream's first event may come before the coordinator listens to the
+		// subscriber, and is then sent again.
+		again := time.NewTicker(200 * time.Millisecond)
+		for answered := false; !answered; {
+			if err := sender.Feedback(t.Context(), event); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case active, open := <-told:
+				if !open || active != (size > 0) {
+					t.Errorf("with %d items active is %v", size, active)
+				}
+				answered = true
+			case <-again.C:
+			case <-limit:
+				t.Fatal("the event is not told within 30 s")
+			}
+		}
+		again.Stop()
+	}
+	if status := stop(); status != exitOK {
+		t.Errorf("exit status is %d, want 0", status)
+	}
+	if _, open := <-told; open {
+		t.Error("there was one message more")
 	}
 }
 
