@@ -15,9 +15,10 @@ const Tolerance = 0.1
 //   - OK follows the plan both ways.
 //   - SOFT never shrinks; it follows the plan upward, and holds while the store
 //     is the limit.
-//   - HARD grows by the smallest step that the autoscaler sees, and only while
-//     no scale-out has been in vain; else it holds, or with stepBack shrinks a
-//     store-bound fleet towards the fewest replicas that do as much.
+//   - HARD grows by the smallest step that the autoscaler sees, one verdict at
+//     a time, for one scale-out in vain proves nothing yet. A store-bound fleet
+//     it holds, or with stepBack shrinks towards the fewest replicas that do as
+//     much.
 //
 // Where the fleet should stay the answer is 1 exactly. Elsewhere it lies
 // outside of the Tolerance, and the autoscaler's ceil(replicas x answer) makes
@@ -56,7 +57,7 @@ func atHard(p Plan, replicas int, stepBack bool) (wanted int, cause Cause) {
 		return max(p.Enough, replicas-step), CauseStoreBound
 	case p.StoreBound:
 		return replicas, CauseStoreBound
-	case p.Fruitless > 0 || p.Judging:
+	case p.Judging:
 		return replicas, CauseLevel
 	case p.Replicas > replicas+step:
 		return replicas + step, CauseLevel

@@ -172,6 +172,7 @@ func TestTheMultiplierFollowsTheLevel(t *testing.T) {
 	plan := func(n int) replicas.Plan { return replicas.Plan{Replicas: n, Cause: replicas.CauseDemand} }
 	bound := replicas.Plan{Replicas: 8, Cause: replicas.CauseStoreBound, StoreBound: true, Enough: 2, Fruitless: 2}
 	inVain := replicas.Plan{Replicas: 8, Cause: replicas.CauseDemand, Fruitless: 1}
+	judging := replicas.Plan{Replicas: 8, Cause: replicas.CauseDemand, Judging: true}
 	for _, test := range []struct {
 		name     string
 		plan     replicas.Plan
@@ -190,7 +191,8 @@ func TestTheMultiplierFollowsTheLevel(t *testing.T) {
 		{"SOFT holds while the store is the limit", bound, pressure.Soft, 4, true, 4, replicas.CauseStoreBound},
 		{"HARD takes a small step while nothing speaks against it", plan(8), pressure.Hard, 4, false, 5, replicas.CauseLevel},
 		{"HARD does not shrink for want of demand", plan(2), pressure.Hard, 4, false, 4, replicas.CauseDemand},
-		{"HARD holds after one scale-out in vain", inVain, pressure.Hard, 4, true, 4, replicas.CauseLevel},
+		{"HARD takes one more small step after a scale-out in vain", inVain, pressure.Hard, 4, true, 5, replicas.CauseLevel},
+		{"HARD waits for the verdict on a scale-out", judging, pressure.Hard, 4, true, 4, replicas.CauseLevel},
 		{"HARD holds while the store is the limit", bound, pressure.Hard, 4, false, 4, replicas.CauseStoreBound},
 		{"HARD steps back where it is told to", bound, pressure.Hard, 4, true, 3, replicas.CauseStoreBound},
 		{"HARD steps back no further than to what does as much", bound, pressure.Hard, 2, true, 2, replicas.CauseStoreBound},
