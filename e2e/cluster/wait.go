@@ -16,12 +16,18 @@ const pollEvery = 100 * time.Millisecond
 func Poll(ctx context.Context, condition func(context.Context) error) error {
 	ticks := time.NewTicker(pollEvery)
 	defer ticks.Stop()
+	var last error
 	for {
 		err := condition(ctx)
 		var final finalError
 		if err == nil || errors.As(err, &final) {
 			return err
 		}
+		// What is only broken off tells less than the time before.
+		if ctx.Err() != nil && last != nil {
+			err = last
+		}
+		last = err
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waited in vain (%w): %w", context.Cause(ctx), err)

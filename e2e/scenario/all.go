@@ -4,5 +4,7 @@ package scenario
 func All() []Scenario {
 	return []Scenario{
 		External, SignalsLost, ScalerLost, Seed, Manifests, Push,
+		StoreBoundDepth, StoreBoundDesired, StoreBoundDesiredStepBack, StoreBoundRelative, StoreBoundRelativeStepBack,
+		WriterBoundDesired, WriterBoundRelative,
 	}
 }

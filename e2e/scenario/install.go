@@ -165,6 +165,14 @@ func set(value any, path ...string) Edit {
 	}
 }
 
+// remove takes a field away.
+func remove(path ...string) Edit {
+	return func(o *cluster.Object) error {
+		unstructured.RemoveNestedField(o.Object, path...)
+		return nil
+	}
+}
+
 // trigger changes the metadata of a ScaledObject's trigger.
 func trigger(index int, metadata map[string]string) Edit {
 	return func(o *cluster.Object) error {
@@ -227,7 +235,7 @@ dag:
       soft_enter: %s
       hard_enter: %s
       workers: 1
-      batch_size: 50
+      batch_size: 20
       batch_wait: 50ms
       dead_letter_path: /var/lib/headgate/dead-letters.ndjson
       drain_timeout: 20s
