@@ -106,7 +106,7 @@ const usedUp = 0.9
 func (d *Drain) Decide(in Input) Output {
 	d.clock += max(0, in.Elapsed)
 	base := in.BasePerSecond
-	if !(base > 0) || math.IsInf(base, 0) {
+	if !(base > 0 && base <= absurd) {
 		return Output{Scale: 0, Reason: ReasonBalance}
 	}
 	allowed := base
@@ -192,9 +192,13 @@ func (d *Drain) Explain(in Input, out Output) string {
 		term("horizon_seconds"), out.Scale, term("base_per_second"))
 }
 
-// orZero is v, or 0 where it is no number >= 0.
+// absurd is a number of items, or of items per second, that no pipeline has.
+// With more, sums could leave the range of numbers.
+const absurd = 1e15
+
+// orZero is v, or 0 where it is no number >= 0 that a pipeline may have.
 func orZero(v float64) float64 {
-	if !(v >= 0) || math.IsInf(v, 0) {
+	if !(v >= 0 && v <= absurd) {
 		return 0
 	}
 	return v
