@@ -24,8 +24,7 @@ const DrainName = "drain"
 //
 // While little waits the measured drain says only what came, not what the store
 // could take. So the emptier the queue is below its reference, the more the law
-// counts on what the store was seen to take while there was enough to do, which
-// is forgotten slowly; and an empty queue does not lower the rate, and raises
+// counts on the most that the store was seen to take, which is forgotten slowly; and an empty queue does not lower the rate, and raises
 // it while the provider uses it up.
 //
 // Nothing but the base rate is set by hand. The reference is what the provider
@@ -90,6 +89,9 @@ func NewTunedDrain(t DrainTuning) (*Drain, error) {
 const (
 	ReasonBalance Reason = "balance" // the drain is known, and the depth is brought to its reference
 	ReasonProbe   Reason = "probe"   // the queue is empty, and the store may take more than was seen
+
+	// ReasonDeadTime says that the dead time is not known yet, so the scale stays.
+	ReasonDeadTime Reason = "dead_time"
 )
 
 // Needs tells what the law cannot do without.
@@ -119,23 +121,22 @@ func (d *Drain) Decide(in Input) Output {
 	age := min(max(0, in.Age), d.clock)
 	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
 	if in.Fresh {
-		d.learn(depth, drain, arrivals, d.clock-age, dead)
+		d.learn(drain, arrivals, d.clock-age, dead)
 	}
+	if in.DeadTime <= 0 {
+		out := Output{Scale: min(1, allowed/base), Reason: ReasonDeadTime}
+		out.Terms.Add("allowed_per_second", allowed)
+		return out
+	}
+	reference := min(d.tuning.Reference*base*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
+	horizon := d.tuning.Horizon * dead
 
 	came := d.history.brought(d.clock-age, d.clock)
 	if !d.demanded {
 		came = min(came, arrivals*age.Seconds())
 	}
-	predicted := min(orZero(in.Capacity), max(0, depth+came-drain*age.Seconds()))
-	reference := min(d.tuning.Reference*base*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
-	horizon := d.tuning.Horizon * dead
-
-	// The less waits, the less the drain says of the store, and the more what
-	// the store was seen to take counts.
-	taken := drain
-	if reference > 0 {
-		taken += max(0, d.best-drain) * max(0, 1-predicted/reference)
-	}
+	predicted := min(orZero(in.Capacity), max(0, depth+came-d.takes(drain, depth, reference)*age.Seconds()))
+	taken := d.takes(drain, predicted, reference)
 	rate, reason := taken+(reference-predicted)/horizon, ReasonBalance
 	if depth <= min(emptyFor*drain, reference/4) {
 		probe := allowed
@@ -158,8 +159,18 @@ func (d *Drain) Decide(in Input) Output {
 	return out
 }
 
+// takes is what the store takes out of a queue of that depth. The less waits,
+// the less the measured drain says of the store, and the more counts what the
+// store was seen to take.
+func (d *Drain) takes(drain, depth, reference float64) float64 {
+	if reference <= 0 {
+		return drain
+	}
+	return drain + max(0, d.best-drain)*max(0, 1-depth/reference)
+}
+
 // learn takes in a new sample that was taken at a time.
-func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration, dead float64) {
+func (d *Drain) learn(drain, arrivals float64, at time.Duration, dead float64) {
 	since := (at - d.sampled).Seconds()
 	d.sampled = at
 	if since <= 0 {
@@ -168,11 +179,7 @@ func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration, dead flo
 	d.demanded = arrivals*since >= usedUp*d.history.brought(at-time.Duration(since*float64(time.Second)), at)
 	within := d.tuning.ForgetAfter.Seconds()
 	if drain > d.best {
-		// A store that is faster for longer than the dead time is believed.
-		within = dead
-		if depth <= emptyFor*drain {
-			return
-		}
+		within = dead // what was drained was taken, however little waited
 	}
 	d.best += (drain - d.best) * -math.Expm1(-since/within)
 }
@@ -183,6 +190,8 @@ func (d *Drain) Explain(in Input, out Output) string {
 	switch {
 	case out.Terms.Len() == 0:
 		return "the drain law knows no base rate"
+	case out.Reason == ReasonDeadTime:
+		return fmt.Sprintf("the dead time is not known yet, so the drain law leaves the scale at %.2f", out.Scale)
 	case out.Reason == ReasonProbe:
 		return fmt.Sprintf("the queue is empty and the store may take more than was seen, so the drain law goes on from %.0f/s to a scale of %.2f of %.0f/s",
 			term("allowed_per_second"), out.Scale, term("base_per_second"))

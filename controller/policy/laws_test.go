@@ -328,6 +328,38 @@ func TestDrainOpensAnEmptyQueueTowardsWhatTheStoreWasSeenToTake(t *testing.T) {
 	}
 }
 
+func TestDrainLeavesTheScaleWhileItKnowsNoDeadTime(t *testing.T) {
+	in := usual()
+	in.DeadTime, in.InForce = 0, 0.7
+	if out := policy.NewDrain().Decide(in); out.Scale != 0.7 || out.Reason != policy.ReasonDeadTime {
+		t.Errorf("the scale is %v (%s), want 0.7 as before", out.Scale, out.Reason)
+	}
+}
+
+func TestDrainSettlesWhereTheQueueIsNeverDeep(t *testing.T) {
+	// A store that is faster than the provider: all that is written is what
+	// came a moment ago, so the measured drain follows the gate itself.
+	law := policy.NewDrain()
+	inForce, previous := 0.5, 0.5
+	reversals, direction := 0, 0.0
+	for range 120 {
+		in := usual()
+		in.Depth, in.InForce, in.Age = 100*inForce, inForce, 500*time.Millisecond
+		in.ArrivalsPerSecond, in.DrainPerSecond = 2000*(inForce+previous)/2, 2000*(inForce+previous)/2
+		previous = inForce
+		inForce = law.Decide(in).Scale
+		if change := inForce - previous; math.Abs(change) > 0.02 {
+			if direction != 0 && math.Signbit(change) != math.Signbit(direction) {
+				reversals++
+			}
+			direction = change
+		}
+	}
+	if reversals > 2 || inForce < 0.95 {
+		t.Errorf("it turns %d times and ends at a scale of %.2f, want none and 1", reversals, inForce)
+	}
+}
+
 func TestDrainWithoutABaseRateIsClosed(t *testing.T) {
 	for _, base := range []float64{0, -1, math.NaN(), math.Inf(1)} {
 		in := usual()
