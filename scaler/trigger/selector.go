@@ -49,10 +49,12 @@ func parseSelector(text string) (Selector, bool) {
 		m := matcher{label: found[1], negated: found[2][0] == '!', value: value}
 		if strings.HasSuffix(found[2], "~") {
 			// By itself first: within the group a)(b would be one, too.
-			if _, err := regexp.Compile(value); err != nil {
+			if _, err = regexp.Compile(value); err == nil {
+				m.pattern, err = regexp.Compile("^(?s:" + value + ")$")
+			}
+			if err != nil {
 				return Selector{}, false
 			}
-			m.pattern = regexp.MustCompile("^(?s:" + value + ")$")
 		}
 		s.matchers = append(s.matchers, m)
 	}

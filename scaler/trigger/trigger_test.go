@@ -239,6 +239,24 @@ func TestASelectorThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
+func TestASelectorAsDeepAsAnExpressionMayBe(t *testing.T) {
+	// Somewhere here the expression is right by itself and too deep within the
+	// group that anchors it.
+	accepted := 0
+	for depth := 990; depth < 1010; depth++ {
+		text := `id=~"` + strings.Repeat("(", depth) + "a" + strings.Repeat(")", depth) + `"`
+		if got, err := trigger.Parse(metadata("selector", text), trigger.Defaults{}, "shop/pipeline"); err == nil {
+			accepted++
+			if !got.Chooses("", map[string]string{"id": "a"}) {
+				t.Errorf("with %d groups it does not match", depth)
+			}
+		}
+	}
+	if accepted == 0 || accepted == 20 {
+		t.Errorf("%d of 20 are accepted, so the limit is elsewhere", accepted)
+	}
+}
+
 func TestMetricsAreAClosedSetWithNamesOfTheirOwn(t *testing.T) {
 	names := map[string]bool{}
 	for _, k := range trigger.Kinds() {
