@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -104,4 +105,17 @@ func template(name string) *x509.Certificate {
 
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// Pool holds the authority alone.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
+// SameCertificate reports whether a certificate is the one in PEM.
+func SameCertificate(certificate *x509.Certificate, text []byte) bool {
+	block, _ := pem.Decode(text)
+	return block != nil && bytes.Equal(block.Bytes, certificate.Raw)
 }

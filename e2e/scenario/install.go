@@ -176,7 +176,7 @@ func remove(path ...string) Edit {
 // trigger changes the metadata of a ScaledObject's trigger.
 func trigger(index int, metadata map[string]string) Edit {
 	return func(o *cluster.Object) error {
-		triggers, _, err := unstructured.NestedSlice(o.Object, "spec", "triggers")
+		triggers, err := nested(o, "spec", "triggers")
 		if err != nil {
 			return err
 		}
@@ -186,6 +186,11 @@ func trigger(index int, metadata map[string]string) Edit {
 		}
 		return unstructured.SetNestedSlice(o.Object, triggers, "spec", "triggers")
 	}
+}
+
+func nested(o *cluster.Object, path ...string) ([]any, error) {
+	slice, _, err := unstructured.NestedSlice(o.Object, path...)
+	return slice, err
 }
 
 // quick makes a ScaledObject follow without the waits that keep a real fleet

@@ -37,14 +37,6 @@ func hpaMetrics(o *cluster.Object) []string {
 // hangs, is restarted: the autoscaler keeps or regains the right spec, and
 // replicas never fall because of it.
 var ScalerLost = Scenario{Name: "scaler-lost", Limit: 6 * time.Minute, Run: func(ctx context.Context, e *Env) error {
-	const want = "s0-headgate-queue-depth averageValue 1k"
-	hasSpec := func(o *cluster.Object) bool { return slices.Contains(hpaMetrics(o), want) }
-	awaitSpec := func(ctx context.Context) error {
-		ctx, cancel := within(ctx, 60*time.Second, "the autoscaler's spec "+want)
-		defer cancel()
-		return e.Cluster.Await(ctx, cluster.Autoscalers, e.Namespace, "keda-hpa-pipeline-burst", hasSpec)
-	}
-
 	e.Node.Hold(e.Namespace, scalerComponent)
 	ours, err := e.installStill(ctx, Plan{})
 	if err != nil {
@@ -59,7 +51,7 @@ var ScalerLost = Scenario{Name: "scaler-lost", Limit: 6 * time.Minute, Run: func
 	e.Say("KEDA has seen the ScaledObject and no scaler")
 	released := time.Now()
 	e.Node.Release(e.Namespace, scalerComponent)
-	if err := awaitSpec(ctx); err != nil {
+	if err := e.awaitSpec(ctx, "1k"); err != nil {
 		return err
 	}
 	e.Figure("spec_after_late_start_seconds", round(time.Since(released).Seconds(), 1))
@@ -97,7 +89,7 @@ var ScalerLost = Scenario{Name: "scaler-lost", Limit: 6 * time.Minute, Run: func
 		if err := lost.end(); err != nil {
 			return err
 		}
-		if err := awaitSpec(ctx); err != nil {
+		if err := e.awaitSpec(ctx, "1k"); err != nil {
 			return fmt.Errorf("%s: %w", lost.what, err)
 		}
 		if err := ours.Is(ctx, n, 60*time.Second); err != nil {

@@ -62,7 +62,9 @@ func (e *Env) installStill(ctx context.Context, p Plan) (*Track, error) {
 	p.Without = append(p.Without, "controller")
 	p.Edits = append([]Edit{on("ScaledObject", "pipeline-burst",
 		trigger(0, map[string]string{"targetValue": fmt.Sprint(perStep)}),
-		set(int64(2), "spec", "pollingInterval"), set(int64(5), "spec", "cooldownPeriod"), quick,
+		// The cool-down stays as it is shipped, longer than the faults: KEDA takes a
+		// look that it breaks off for an idle one, and would scale to none after it.
+		set(int64(2), "spec", "pollingInterval"), quick,
 	)}, p.Edits...)
 	if err := e.Store.SetCapacity(ctx, still, true); err != nil {
 		return nil, err
