@@ -95,7 +95,8 @@ func TestTheLoopHasToCloseForGoodMarks(t *testing.T) {
 		fault string
 	}{
 		{"all is well", func(*verdict) {}, ""},
-		{"it was never under pressure", func(v *verdict) { v.Levels = []string{"OK"} }, "the level never rose"},
+		{"it was never under pressure", func(v *verdict) { v.Levels, v.Policy = []string{"OK"}, "step" }, "the level never rose"},
+		{"a law kept it from coming under pressure", func(v *verdict) { v.Levels, v.Policy = []string{"OK"}, "drain" }, ""},
 		{"it is still under pressure", func(v *verdict) { v.Levels = []string{"OK", "SOFT"} }, "the depth did not recover: the level was not OK at the end"},
 		{"it never throttled", func(v *verdict) { v.Scales = []float64{0.5, 1} }, "the scale never fell; the scale did not rise again"},
 		{"it never let go", func(v *verdict) { v.Scales = []float64{1, 0.5} }, "the scale did not rise again"},

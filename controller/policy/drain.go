@@ -99,7 +99,11 @@ func (d *Drain) Needs() Signals { return SignalCapacity | SignalArrivals | Signa
 
 // emptyFor is how much work an empty queue may hold: what the store takes in
 // that many seconds.
-const emptyFor = 0.2
+const emptyFor = 0.25
+
+// forgetBusy is the time constant, in dead times, in which the most that the
+// store took is forgotten while there is enough for it to do.
+const forgetBusy = 4
 
 // usedUp is the part of the allowed rate from which on it counts as used up.
 const usedUp = 0.9
@@ -121,7 +125,7 @@ func (d *Drain) Decide(in Input) Output {
 	age := min(max(0, in.Age), d.clock)
 	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
 	if in.Fresh {
-		d.learn(drain, arrivals, d.clock-age, dead)
+		d.learn(depth, drain, arrivals, d.clock-age, dead)
 	}
 	if in.DeadTime <= 0 {
 		out := Output{Scale: min(1, allowed/base), Reason: ReasonDeadTime}
@@ -163,6 +167,9 @@ func (d *Drain) Decide(in Input) Output {
 // the less the measured drain says of the store, and the more counts what the
 // store was seen to take.
 func (d *Drain) takes(drain, depth, reference float64) float64 {
+	if depth <= emptyFor*max(drain, d.best) {
+		return max(drain, d.best)
+	}
 	if reference <= 0 {
 		return drain
 	}
@@ -170,16 +177,20 @@ func (d *Drain) takes(drain, depth, reference float64) float64 {
 }
 
 // learn takes in a new sample that was taken at a time.
-func (d *Drain) learn(drain, arrivals float64, at time.Duration, dead float64) {
+func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration, dead float64) {
 	since := (at - d.sampled).Seconds()
 	d.sampled = at
 	if since <= 0 {
 		return
 	}
 	d.demanded = arrivals*since >= usedUp*d.history.brought(at-time.Duration(since*float64(time.Second)), at)
+	if drain >= d.best {
+		d.best = drain // what was drained was taken, however little waited
+		return
+	}
 	within := d.tuning.ForgetAfter.Seconds()
-	if drain > d.best {
-		within = dead // what was drained was taken, however little waited
+	if depth > emptyFor*d.best {
+		within = forgetBusy * dead // there was enough to do, and it took no more
 	}
 	d.best += (drain - d.best) * -math.Expm1(-since/within)
 }
