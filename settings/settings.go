@@ -119,6 +119,7 @@ type Law struct {
 
 // Guard holds the limits on what a law may do.
 type Guard struct {
+	HardCap          float64       `env:"HEADGATE_HARD_CAP, default=-1" min:"-1" max:"1" help:"most scale at HARD, whatever the law says; -1 is the HARD scale, and no cap for pid and drain, which hold the depth by themselves"`
 	MinScale         float64       `env:"HEADGATE_MIN_SCALE, default=0" min:"0" max:"1" help:"least scale at OK and SOFT"`
 	RisePerSecond    float64       `env:"HEADGATE_RISE_PER_SECOND, default=0" min:"0" max:"100" help:"by how much the scale may rise; 0 is without a limit"`
 	ResumeWithin     time.Duration `env:"HEADGATE_RESUME_WITHIN, default=0s" min:"0s" max:"1h" help:"time over which parked providers come back one after another; 0s is at once"`

@@ -73,7 +73,7 @@ func newTarget(t settings.Target, httpClient *http.Client) (controller.Target, e
 			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
 			DeadTime: t.Law.DeadTime,
 			Guard: controller.Guard{
-				HardCap: t.Scales.Hard, Floor: t.Guard.MinScale, RisePerSecond: t.Guard.RisePerSecond,
+				HardCap: hardCap(t), Floor: t.Guard.MinScale, RisePerSecond: t.Guard.RisePerSecond,
 				ResumeWithin: t.Guard.ResumeWithin, ReversalsPerHour: t.Guard.ReversalsPerHour,
 			},
 		}},
@@ -104,6 +104,17 @@ func newLaw(t settings.Target) (policy.Law, error) {
 		return policy.NewDrain(), nil
 	}
 	return nil, invalid.New("HEADGATE_POLICY", t.Policy, "a law that there is") // settings know which
+}
+
+// hardCap is the most scale at HARD.
+func hardCap(t settings.Target) float64 {
+	switch {
+	case t.Guard.HardCap >= 0:
+		return t.Guard.HardCap
+	case t.Policy == policy.PIDName || t.Policy == policy.DrainName:
+		return 1
+	}
+	return t.Scales.Hard
 }
 
 // defaultHolder is a name that no other controller has.
