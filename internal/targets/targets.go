@@ -1,0 +1,73 @@
+// Package targets makes the controller's targets of their settings, alike for
+// the controller and for the tools that foresee what it will do.
+package targets
+
+import (
+	"errors"
+
+	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/wiring"
+	"github.com/headgate/headgate/settings"
+)
+
+// New makes a target of its settings, whose provider is throttled through the
+// gate. Each call makes a law of its own. The error names every variable that
+// is wrong.
+func New(t settings.Target, gate controller.Gate) (controller.Target, error) {
+	names, namesErr := wiring.Names(t.Series)
+	law, lawErr := Law(t)
+	return controller.Target{
+		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: names,
+		Providers: []controller.Provider{{
+			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
+			DeadTime: t.Law.DeadTime, Guard: guard(t),
+		}},
+		Capacity: t.QueueCapacity, SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
+		For: t.LevelFor, CoolDown: t.CoolDown,
+		Lease: t.Lease, StaleAfter: t.StaleAfter, FailMode: coordinator.FailMode(t.FailMode), SafeScale: t.Scales.Soft,
+		Disabled: !t.Enabled, DryRun: t.DryRun,
+	}, errors.Join(namesErr, lawErr)
+}
+
+// Law makes the law that the settings name.
+func Law(t settings.Target) (policy.Law, error) {
+	switch t.Policy {
+	case policy.StepName:
+		return policy.NewStep(t.Scales.OK, t.Scales.Soft, t.Scales.Hard)
+	case policy.LinearName:
+		return policy.NewLinear(t.Scales.OK, t.Scales.Hard)
+	case policy.ExponentialName:
+		tuning := policy.DefaultExponentialTuning()
+		tuning.Soft, tuning.Hard, tuning.RecoveryPerSecond = t.Law.BackoffSoft, t.Law.BackoffHard, t.Law.RecoveryPerSecond
+		return policy.NewExponential(tuning)
+	case policy.PIDName:
+		tuning := policy.DefaultPIDTuning()
+		tuning.Gain, tuning.IntegralTime = t.Law.PIDGain, t.Law.PIDIntegralTime
+		tuning.Derivative, tuning.SetPoint = t.Law.PIDDerivative, t.Law.PIDSetPoint
+		return policy.NewPID(tuning)
+	case policy.DrainName:
+		return policy.NewDrain(), nil
+	}
+	return nil, invalid.New("HEADGATE_POLICY", t.Policy, "a law that there is") // settings know which
+}
+
+func guard(t settings.Target) controller.Guard {
+	return controller.Guard{
+		HardCap: hardCap(t), Floor: t.Guard.MinScale, RisePerSecond: t.Guard.RisePerSecond,
+		ResumeWithin: t.Guard.ResumeWithin, ReversalsPerHour: t.Guard.ReversalsPerHour,
+	}
+}
+
+// hardCap is the most scale at HARD.
+func hardCap(t settings.Target) float64 {
+	switch {
+	case t.Guard.HardCap >= 0:
+		return t.Guard.HardCap
+	case t.Policy == policy.PIDName || t.Policy == policy.DrainName:
+		return 1
+	}
+	return t.Scales.Hard
+}
