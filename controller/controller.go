@@ -125,12 +125,7 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 // Run ticks until ctx ends, and returns nil then. The leases in force are left
 // to expire, so that the providers go to their fail modes or to a standby.
 func (c *Controller) Run(ctx context.Context) error {
-	now := time.Now()
-	for _, row := range c.rows {
-		if !row.target.Disabled {
-			c.lines = append(c.lines, newLine(row.target, now))
-		}
-	}
+	c.begin(time.Now())
 	ctx, cancel := context.WithCancel(ctx)
 	var reading sync.WaitGroup
 	defer reading.Wait()
@@ -147,6 +142,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
+// begin makes the lines of the targets that are not disabled.
+func (c *Controller) begin(now time.Time) {
+	for _, row := range c.rows {
+		if !row.target.Disabled {
+			c.lines = append(c.lines, newLine(row.target, now))
+		}
+	}
+}
+
 // tick takes at most an interval: half of it for the signals, and half for
 // the coordinators.
 func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
@@ -155,22 +159,28 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	if ctx.Err() != nil {
 		return
 	}
+	all := c.decide(time.Now())
+	c.apply(ctx, all)
+	if ctx.Err() != nil {
+		return
+	}
 	now := time.Now()
+	for _, a := range all {
+		c.settle(now, a)
+	}
+	c.publish(all)
+	c.metrics.tick.Observe(time.Since(start).Seconds())
+}
+
+// decide makes the decisions of all lines from the view.
+func (c *Controller) decide(now time.Time) []*application {
 	var all []*application
 	for _, l := range c.lines {
 		for i, d := range l.decide(now, c.view) {
 			all = append(all, c.application(now, l, l.throttles[i], d))
 		}
 	}
-	c.apply(ctx, all)
-	if ctx.Err() != nil {
-		return
-	}
-	for _, a := range all {
-		c.settle(a)
-	}
-	c.publish(all)
-	c.metrics.tick.Observe(time.Since(start).Seconds())
+	return all
 }
 
 // readResult is what came of one read.
@@ -274,6 +284,17 @@ func (c *Controller) application(now time.Time, l *line, p *throttle, d *Decisio
 	return a
 }
 
+// ask applies the scale, or only reads the state.
+func (a *application) ask(ctx context.Context) {
+	if !a.apply {
+		a.state, a.err = a.throttle.Gate.State(ctx, a.throttle.Name)
+		return
+	}
+	began := time.Now()
+	a.state, a.err = a.throttle.Gate.Apply(ctx, a.throttle.Name, a.lease)
+	a.took = time.Since(began)
+}
+
 func leaseReason(d *Decision) string {
 	if d.Fault == FaultNone {
 		return string(d.Reason)
@@ -309,26 +330,20 @@ func (c *Controller) apply(ctx context.Context, all []*application) {
 			}
 			ctx, cancel := context.WithTimeout(ctx, c.config.ApplyTimeout)
 			defer cancel()
-			if a.apply {
-				began := time.Now()
-				a.state, a.err = a.throttle.Gate.Apply(ctx, a.throttle.Name, a.lease)
-				a.took = time.Since(began)
-			} else {
-				a.state, a.err = a.throttle.Gate.State(ctx, a.throttle.Name)
-			}
+			a.ask(ctx)
 		})
 	}
 	applying.Wait()
 }
 
 // settle brings the outcome into the decision and the throttle.
-func (c *Controller) settle(a *application) {
+func (c *Controller) settle(now time.Time, a *application) {
 	p, d := a.throttle, a.decision
 	var conflict *coordinator.ConflictError
 	switch {
 	case a.err == nil:
 		if a.apply && p.read {
-			p.deadTime.commanded(time.Now(), a.took, p.state.EffectivePerSecond, a.state.EffectivePerSecond, float64(d.ArrivalsPerSecond))
+			p.deadTime.commanded(now, a.took, p.state.EffectivePerSecond, a.state.EffectivePerSecond, float64(d.ArrivalsPerSecond))
 		}
 		p.state, p.read, p.suspect = a.state, true, false
 		if a.apply {
