@@ -24,8 +24,9 @@ const DrainName = "drain"
 //
 // While little waits the measured drain says only what came, not what the store
 // could take. So the emptier the queue is below its reference, the more the law
-// counts on the most that the store was seen to take, which is forgotten slowly; and an empty queue does not lower the rate, and raises
-// it while the provider uses it up.
+// counts on the most that the store was seen to take, which is forgotten
+// slowly; and an empty queue does not lower the rate, and raises it while the
+// provider uses it up.
 //
 // Nothing but the base rate is set by hand. The reference is what the provider
 // sends in a small part of the dead time, so that a store that speeds up does not
@@ -97,6 +98,12 @@ const (
 // Needs tells what the law cannot do without.
 func (d *Drain) Needs() Signals { return SignalCapacity | SignalArrivals | SignalDrain | SignalBase }
 
+// ActsAt is the reference depth.
+func (d *Drain) ActsAt(in Input) float64 {
+	dead := max(in.DeadTime.Seconds(), d.tuning.LeastDeadSec)
+	return min(d.tuning.Reference*orZero(in.BasePerSecond)*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
+}
+
 // emptyFor is how much work an empty queue may hold: what the store takes in
 // that many seconds.
 const emptyFor = 0.25
@@ -132,7 +139,7 @@ func (d *Drain) Decide(in Input) Output {
 		out.Terms.Add("allowed_per_second", allowed)
 		return out
 	}
-	reference := min(d.tuning.Reference*base*dead, d.tuning.MostOfQueue*orZero(in.Capacity))
+	reference := d.ActsAt(in)
 	horizon := d.tuning.Horizon * dead
 
 	came := d.history.brought(d.clock-age, d.clock)
@@ -193,23 +200,6 @@ func (d *Drain) learn(depth, drain, arrivals float64, at time.Duration, dead flo
 		within = forgetBusy * dead // there was enough to do, and it took no more
 	}
 	d.best += (drain - d.best) * -math.Expm1(-since/within)
-}
-
-// Explain says how the rate came about.
-func (d *Drain) Explain(in Input, out Output) string {
-	term := out.Terms.Value
-	switch {
-	case out.Terms.Len() == 0:
-		return "the drain law knows no base rate"
-	case out.Reason == ReasonDeadTime:
-		return fmt.Sprintf("the dead time is not known yet, so the drain law leaves the scale at %.2f", out.Scale)
-	case out.Reason == ReasonProbe:
-		return fmt.Sprintf("the queue is empty and the store may take more than was seen, so the drain law goes on from %.0f/s to a scale of %.2f of %.0f/s",
-			term("allowed_per_second"), out.Scale, term("base_per_second"))
-	}
-	return fmt.Sprintf("the store takes %.0f/s (measured %.0f/s), and %.0f items predicted, to be %.0f in %.2g s, give a scale of %.2f of %.0f/s",
-		term("taken_per_second"), term("drain_per_second"), term("predicted_depth_items"), term("reference_items"),
-		term("horizon_seconds"), out.Scale, term("base_per_second"))
 }
 
 // absurd is a number of items, or of items per second, that no pipeline has.

@@ -97,12 +97,3 @@ func (e *Exponential) Decide(in Input) Output {
 	out.Terms.Add("added", added)
 	return out
 }
-
-// Explain says what the scale came from.
-func (e *Exponential) Explain(in Input, out Output) string {
-	before, factor, added := out.Terms.Value("scale_before"), out.Terms.Value("factor"), out.Terms.Value("added")
-	if out.Reason == ReasonRecover {
-		return fmt.Sprintf("the exponential law recovers from a scale of %.4f by %.4f to %.4f", before, added, out.Scale)
-	}
-	return fmt.Sprintf("the exponential law backs off at %s from a scale of %.4f by a factor of %.4f to %.4f", in.Level, before, factor, out.Scale)
-}

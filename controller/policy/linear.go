@@ -48,9 +48,3 @@ func (l *Linear) Decide(in Input) Output {
 	out.Terms.Add("way_from_soft_to_hard", between)
 	return out
 }
-
-// Explain says where the depth lies between the marks.
-func (l *Linear) Explain(in Input, out Output) string {
-	return fmt.Sprintf("%.0f items are %.0f %% of the way from %.0f to %.0f, so the linear law gives a scale of %.2f, from %g to %g",
-		in.Depth, 100*out.Terms.Value("way_from_soft_to_hard"), in.Thresholds.SoftEnter, in.Thresholds.HardEnter, out.Scale, l.ok, l.hard)
-}

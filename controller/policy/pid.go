@@ -71,6 +71,9 @@ const ReasonError Reason = "error"
 // Needs tells what the law cannot do without.
 func (p *PID) Needs() Signals { return SignalBase }
 
+// ActsAt is the set point.
+func (p *PID) ActsAt(in Input) float64 { return p.tuning.SetPoint * in.Thresholds.SoftEnter }
+
 // Decide implements Law.
 func (p *PID) Decide(in Input) Output {
 	if !(in.BasePerSecond > 0) || math.IsInf(in.BasePerSecond, 0) {
@@ -78,7 +81,7 @@ func (p *PID) Decide(in Input) Output {
 	}
 	dead := max(in.DeadTime, p.tuning.AtLeast).Seconds()
 	gain := p.tuning.Gain / (in.BasePerSecond * dead)
-	setPoint := p.tuning.SetPoint * in.Thresholds.SoftEnter
+	setPoint := p.ActsAt(in)
 	off := setPoint - in.Depth
 	elapsed := max(0, in.Elapsed).Seconds()
 	integralTime := p.tuning.IntegralTime * dead
@@ -128,14 +131,4 @@ func (p *PID) sample(in Input, dead float64) {
 		p.slope += weight * ((in.Depth-p.depth)/span - p.slope)
 	}
 	p.depth, p.since = in.Depth, 0
-}
-
-// Explain gives the sum that the scale is made of.
-func (p *PID) Explain(in Input, out Output) string {
-	if out.Terms.Len() == 0 {
-		return "the pid law knows no base rate"
-	}
-	return fmt.Sprintf("%.0f items, to be %.0f: the pid law adds %.3f in proportion, %.3f by its integral and %.3f by its derivative to a scale of %.3f",
-		in.Depth, out.Terms.Value("set_point_items"), out.Terms.Value("proportional"),
-		out.Terms.Value("integral"), out.Terms.Value("derivative"), out.Scale)
 }

@@ -91,6 +91,22 @@ type Explainer interface {
 	Explain(Input, Output) string
 }
 
+// Actor is a law that acts at another depth than the mark at which SOFT begins.
+type Actor interface {
+	// ActsAt is the depth in items at which the law lowers the rate to what the
+	// store takes, for the capacity, the thresholds, the base rate and the dead
+	// time of an Input.
+	ActsAt(Input) float64
+}
+
+// ActsAt is the depth in items from which on a law throttles; see Actor.
+func ActsAt(law Law, in Input) float64 {
+	if a, ok := law.(Actor); ok {
+		return a.ActsAt(in)
+	}
+	return in.Thresholds.SoftEnter
+}
+
 // Term is one number of a law's sum, such as the measured drain rate.
 type Term struct {
 	Name  string  // lower case, with the unit as its last word: "drain_per_second"

@@ -43,14 +43,12 @@ func NewStep(ok, soft, hard float64) (*Step, error) {
 	return &Step{scales: [...]float64{ok, soft, hard}}, nil
 }
 
-// Decide returns the level's scale. A level that is not Known counts as HARD.
+// Decide returns the level's scale.
 func (s *Step) Decide(in Input) Output {
-	out := Output{Scale: s.scales[min(in.Level, pressure.Hard)], Reason: ReasonLevel}
+	out := Output{Scale: s.Scale(in.Level), Reason: ReasonLevel}
 	out.Terms.Add("level_scale", out.Scale)
 	return out
 }
 
-// Explain says which scale the level has.
-func (s *Step) Explain(in Input, out Output) string {
-	return fmt.Sprintf("the step law gives %s a scale of %g", in.Level, out.Scale)
-}
+// Scale is the level's scale. A level that is not Known counts as HARD.
+func (s *Step) Scale(level pressure.Level) float64 { return s.scales[min(level, pressure.Hard)] }
