@@ -172,12 +172,19 @@ func (s *Signals) readOnce(ctx context.Context) bool {
 		s.log.Info("signals are read", "coordinators", len(snapshot.Coordinators))
 	}
 	s.failing = false
-	s.read = View{ReadAt: asked, Coordinators: make(map[string]Sighting, len(snapshot.Coordinators))}
-	for id, o := range snapshot.Coordinators {
-		s.read.Coordinators[id] = Sighting{Observation: o, AsOf: asked.Add(-snapshot.Age(o))}
-	}
+	s.read = viewOf(snapshot, asked)
 	s.publish()
 	return true
+}
+
+// viewOf is a view of a snapshot that was asked for at a time, without a
+// number.
+func viewOf(snapshot metrics.Snapshot, asked time.Time) View {
+	v := View{ReadAt: asked, Coordinators: make(map[string]Sighting, len(snapshot.Coordinators))}
+	for id, o := range snapshot.Coordinators {
+		v.Coordinators[id] = Sighting{Observation: o, AsOf: asked.Add(-snapshot.Age(o))}
+	}
+	return v
 }
 
 // publish makes a view of what was read and what was pushed since. s.mu is
