@@ -95,7 +95,7 @@ func (d *Drain) Explain(in Input, out Output) string {
 	if predicted < reference {
 		way = "fill"
 	}
-	return fmt.Sprintf("%s; to %s from %s predicted to %s in %s the drain law lets in %s/s of %s/s: %s",
+	return fmt.Sprintf("%s; to %s from %s predicted to %s in %s the drain law asks for %s/s of %s/s: %s",
 		takes, way, figures.Number(predicted), figures.Number(reference), figures.Seconds(horizon),
 		figures.Number(taken+(reference-predicted)/horizon), base,
 		bounded((taken+(reference-predicted)/horizon)/in.BasePerSecond, 0, 1))

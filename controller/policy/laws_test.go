@@ -401,23 +401,6 @@ func TestEveryTuningIsChecked(t *testing.T) {
 
 func second[L policy.Law](_ L, err error) error { return err }
 
-func TestExplanationsTellTheNumbersOfTheScale(t *testing.T) {
-	for name, want := range map[string]string{
-		policy.LinearName:      "6000 items are 33 % of the way from 5000 to 8000, so the linear law gives a scale of 0.67, from 1 to 0",
-		policy.ExponentialName: "the exponential law backs off at SOFT from a scale of 0.5000 by a factor of 0.9487 to 0.4743",
-		policy.PIDName:         "6000 items, to be 2500: the pid law adds -0.438 in proportion, 0.938 by its integral and 0.000 by its derivative to a scale of 0.500",
-		policy.DrainName:       "the store takes 1000/s (measured 1000/s), and 6000 items predicted, to be 300 in 1 s, give a scale of 0.00 of 2000/s",
-	} {
-		law := laws(t)[name]()
-		in := usual()
-		in.Depth, in.Level, in.Age = 6000, pressure.Soft, 500*time.Millisecond
-		out := law.Decide(in)
-		if got := law.(policy.Explainer).Explain(in, out); got != want {
-			t.Errorf("%s says\n%q, want\n%q", name, got, want)
-		}
-	}
-}
-
 func BenchmarkDecide(b *testing.B) {
 	all := laws(b)
 	for _, name := range []string{policy.StepName, policy.LinearName, policy.ExponentialName, policy.PIDName, policy.DrainName} {
