@@ -368,7 +368,7 @@ func (c *Controller) settle(now time.Time, a *application) {
 		c.metrics.applyErrors.WithLabelValues(d.Target, d.Provider, string(d.ApplyFault)).Inc()
 	}
 	if a.err == nil {
-		d.InForce, d.BaseRate, d.Effective = Number(a.state.Scale), Number(a.state.BasePerSecond), Number(a.state.EffectivePerSecond)
+		d.readBack(now, a.state)
 	}
 	d.Changed = p.previous == nil || !d.sameAs(p.previous)
 	d.Explanation = d.explain()
@@ -378,6 +378,7 @@ func (c *Controller) settle(now time.Time, a *application) {
 		level = slog.LevelInfo
 	}
 	c.log.Log(context.Background(), level, "decision", "decision", d)
+	p.room.tell(c.log, d)
 }
 
 // standBy notes who holds a provider's lease, and logs it when it is another.

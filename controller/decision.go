@@ -90,6 +90,7 @@ type Decision struct {
 	// What was seen. Where there is a fault these are from the last time that
 	// there was none.
 	CoordinatorID     string         `json:"coordinator_id,omitempty"` // the worst of those observed
+	Replicas          int            `json:"replicas,omitempty"`       // of that coordinator; 0 where they are not known
 	Depth             Number         `json:"depth"`
 	Capacity          Number         `json:"capacity"`
 	ReportedLevel     pressure.Level `json:"reported_level"`
@@ -101,6 +102,11 @@ type Decision struct {
 	DrainPerSecond    Number         `json:"drain_per_second"`
 	AgeSeconds        Number         `json:"age_seconds"`       // of the oldest depth
 	DeadTimeSeconds   Number         `json:"dead_time_seconds"` // that the law was told; null where it was not asked
+
+	// HeadroomItems is the room that is left in the queue at the worst, with the
+	// least drain of the last hour; below 0 it may overflow, whatever the law
+	// does. Null where it is not known.
+	HeadroomItems Number `json:"headroom_items"`
 
 	// Level is that of the last good signals; nil before the first.
 	Level      *pressure.Level `json:"level"`
@@ -118,6 +124,14 @@ type Decision struct {
 	ApplyError string     `json:"apply_error,omitempty"`
 	Holder     string     `json:"holder,omitempty"` // of the lease, at standby
 	InForce    Number     `json:"scale_in_force"`   // read back; the lowest of all owners'
+
+	// InForceOwner is whose scale that is; empty where nothing was read back.
+	InForceOwner coordinator.Owner `json:"scale_in_force_owner,omitempty"`
+
+	// Override is the operator's scale in force, if there is one; it counts only
+	// where it is the lowest.
+	Override *Override `json:"override,omitempty"`
+
 	BaseRate   Number     `json:"base_per_second"`
 	Effective  Number     `json:"effective_per_second"`
 
@@ -127,7 +141,42 @@ type Decision struct {
 	staleAfter time.Duration
 	failMode   coordinator.FailMode
 	clause     string         // the law's own words
+	guarded    string         // the guard's
 	leaseLevel pressure.Level // that goes with Scale
+}
+
+// Override is a scale that an operator has put on a provider for a time.
+type Override struct {
+	Holder    string    `json:"holder"` // who
+	Scale     Number    `json:"scale"`
+	Reason    string    `json:"reason"`
+	ExpiresAt time.Time `json:"expires_at"` // on the controller's clock
+}
+
+// readBack takes in what a coordinator says of the provider now.
+func (d *Decision) readBack(now time.Time, s coordinator.State) {
+	d.InForce, d.BaseRate, d.Effective = Number(s.Scale), Number(s.BasePerSecond), Number(s.EffectivePerSecond)
+	for _, scale := range s.Scales {
+		// Of several that are the lowest the controller's own is told, else the
+		// last one, which is the operator's.
+		if scale.Scale == s.Scale && d.InForceOwner != coordinator.OwnerController {
+			d.InForceOwner = scale.Owner
+		}
+		if scale.Owner == coordinator.OwnerOperator && scale.ExpiresInSeconds != nil {
+			d.Override = &Override{
+				Holder: scale.Holder, Scale: Number(scale.Scale), Reason: scale.Reason,
+				ExpiresAt: now.Add(time.Duration(*scale.ExpiresInSeconds * float64(time.Second))).Round(time.Second),
+			}
+		}
+	}
+}
+
+// overriddenAs reports whether both have the same override in force, or none.
+func (d *Decision) overriddenAs(o *Decision) bool {
+	if d.Override == nil || o.Override == nil {
+		return d.Override == o.Override
+	}
+	return d.Override.Holder == o.Override.Holder && d.Override.Scale == o.Override.Scale && d.Override.Reason == o.Override.Reason
 }
 
 // Term is one number of a law's sum.
@@ -151,7 +200,7 @@ func (d *Decision) sameAs(o *Decision) bool {
 		return (a == 0) == (b == 0) && (a == 1) == (b == 1) && math.Abs(float64(a-b)) < worthTelling
 	}
 	return d.Reason == o.Reason && d.Fault == o.Fault && d.levelName() == o.levelName() && d.Guard == o.Guard &&
-		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder &&
+		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder && d.overriddenAs(o) &&
 		same(d.Scale, o.Scale) && same(d.InForce, o.InForce)
 }
 
@@ -186,6 +235,9 @@ func (d *Decision) LogValue() slog.Value {
 	add("apply_fault", string(d.ApplyFault))
 	add("apply_error", d.ApplyError)
 	add("holder", d.Holder)
+	if d.Override != nil {
+		add("override_by", d.Override.Holder)
+	}
 	add("explanation", d.Explanation)
 	return slog.GroupValue(attrs...)
 }

@@ -90,7 +90,7 @@ func TestDecisionHasStableFieldNames(t *testing.T) {
 		delete(got.Decisions[0], "level_since")
 		want := map[string]any{
 			"target": "bars", "provider": "ibkr", "changed": true, "reason": "law",
-			"coordinator_id": "bars", "dead_time_seconds": nil, "depth": 100.0, "capacity": 1000.0, "reported_level": "ok",
+			"coordinator_id": "bars", "dead_time_seconds": nil, "headroom_items": nil, "depth": 100.0, "capacity": 1000.0, "reported_level": "ok",
 			"soft_enter": 500.0, "soft_exit": 400.0, "hard_enter": 800.0, "hard_exit": 700.0,
 			"arrivals_per_second": nil, "drain_per_second": nil, "age_seconds": 0.0,
 			"level": "ok", "law": "step", "law_reason": "level", "law_scale": 1.0,
@@ -192,15 +192,15 @@ func TestReadyAfterTheFirstSnapshotAndHealthyBefore(t *testing.T) {
 func TestMetricsAreThoseOfTheCatalogAndClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPrometheus()
-		p.depth["bars"] = 600
+		p.depth["bars"], p.rate = 600, metrics.Rate{PerSecond: 60, Known: true}
 		bad := newGate()
 		bad.err = errDown
-		c, stop := start(t, config(), p, nil, target(t, "bars", newGate()), target(t, "bad", bad),
+		c, stop := start(t, config(), p, nil, target(t, "bars", newGate(), func(t *Target) { t.Providers[0].DeadTime = time.Second }), target(t, "bad", bad),
 			target(t, "off", newGate(), func(t *Target) { t.Disabled = true }))
 		defer stop()
 		registry := prom.NewPedanticRegistry()
 		registry.MustRegister(c)
-		pass(time.Second)
+		pass(interval + time.Second)
 		p.set(func(p *fakePrometheus) { p.err = errDown })
 		pass(interval)
 
@@ -211,20 +211,23 @@ func TestMetricsAreThoseOfTheCatalogAndClean(t *testing.T) {
 		want := `
 # HELP headgate_controller_apply_errors_total Scales that could not be applied, by reason.
 # TYPE headgate_controller_apply_errors_total counter
-headgate_controller_apply_errors_total{provider="ibkr",reason="unreachable",target="bad"} 2
+headgate_controller_apply_errors_total{provider="ibkr",reason="unreachable",target="bad"} 3
 # HELP headgate_controller_decisions_total Decisions made, by reason.
 # TYPE headgate_controller_decisions_total counter
 headgate_controller_decisions_total{reason="hold",target="bad"} 1
 headgate_controller_decisions_total{reason="hold",target="bars"} 1
-headgate_controller_decisions_total{reason="law",target="bad"} 1
-headgate_controller_decisions_total{reason="law",target="bars"} 1
+headgate_controller_decisions_total{reason="law",target="bad"} 2
+headgate_controller_decisions_total{reason="law",target="bars"} 2
+# HELP headgate_controller_headroom_items Items that the queue has room for at the worst, at the measured dead time and the least drain of the last hour; below 0 it may overflow.
+# TYPE headgate_controller_headroom_items gauge
+headgate_controller_headroom_items{provider="ibkr",target="bars"} 460
 # HELP headgate_controller_level Level of the target: 0 is OK, 1 is SOFT, 2 is HARD; the last one known where its signals are gone.
 # TYPE headgate_controller_level gauge
 headgate_controller_level{target="bad"} 1
 headgate_controller_level{target="bars"} 1
 # HELP headgate_controller_queries_total Queries sent to Prometheus.
 # TYPE headgate_controller_queries_total counter
-headgate_controller_queries_total 2
+headgate_controller_queries_total 3
 # HELP headgate_controller_query_errors_total Queries to Prometheus that gave no snapshot.
 # TYPE headgate_controller_query_errors_total counter
 headgate_controller_query_errors_total 1
@@ -250,7 +253,7 @@ headgate_controller_targets{state="disabled"} 1
 headgate_controller_targets{state="dry_run"} 0
 `
 		names := []string{
-			metrics.ControllerApplyErrors, metrics.ControllerDecisions, metrics.ControllerLevel, metrics.ControllerQueries,
+			metrics.ControllerApplyErrors, metrics.ControllerDecisions, metrics.ControllerHeadroom, metrics.ControllerLevel, metrics.ControllerQueries,
 			metrics.ControllerQueryErrors, metrics.ControllerScaleInForce, metrics.ControllerScaleWanted,
 			metrics.ControllerSignalAge, metrics.ControllerStandby, metrics.ControllerTargets,
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -44,6 +45,7 @@ type throttle struct {
 
 	limiter  *Limiter
 	deadTime deadTime
+	room     room
 }
 
 // view is what the loop knows of Prometheus at a tick.
@@ -72,7 +74,8 @@ func newLine(t Target, now time.Time) *line {
 	for _, p := range t.Providers {
 		seed := fnv.New64a()
 		fmt.Fprintf(seed, "%s\x00%s\x00%s", t.Name, p.URL, p.Name)
-		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN(), limiter: NewLimiter(p.Guard, seed.Sum64())})
+		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN(), limiter: NewLimiter(p.Guard, seed.Sum64()),
+			room: room{items: Number(math.NaN())}})
 	}
 	return l
 }
@@ -136,7 +139,7 @@ func (l *line) lacks(o metrics.Observation) fault {
 		}
 		if err := l.target.thresholds(capacity).Validate(); err != nil {
 			return fault{FaultThresholds, fmt.Sprintf("at a capacity of %s items the thresholds are out of order: %s",
-				number(Number(capacity)), strings.ReplaceAll(err.Error(), "\n", ", "))}
+				figures.Number(capacity), strings.ReplaceAll(err.Error(), "\n", ", "))}
 		}
 	}
 	for _, p := range l.throttles {
@@ -215,7 +218,7 @@ func (l *line) judge(now time.Time, observations []metrics.Observation, oldest t
 func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 	unknown := Number(math.NaN())
 	d := &Decision{
-		At: now, Target: l.target.Name, Provider: p.Name, Law: p.LawName,
+		At: now, HeadroomItems: p.room.items, Target: l.target.Name, Provider: p.Name, Law: p.LawName,
 		Depth: unknown, Capacity: unknown, SoftEnter: unknown, SoftExit: unknown, HardEnter: unknown, HardExit: unknown,
 		ArrivalsPerSecond: unknown, DrainPerSecond: unknown, LawScale: unknown, Scale: unknown,
 		InForce: unknown, BaseRate: unknown, Effective: unknown, DeadTimeSeconds: unknown,
@@ -271,13 +274,16 @@ func (l *line) decideByLaw(now time.Time, p *throttle, d *Decision) {
 	if in.DeadTime > 0 {
 		d.DeadTimeSeconds = Number(in.DeadTime.Seconds())
 	}
+	p.room.look(now, p, in)
+	d.HeadroomItems = p.room.items
 	out := p.Law.Decide(in)
 	p.decided, p.newest = now, s.newest
 
-	scale, guard := p.limiter.Limit(in.Elapsed, s.level, out.Scale, p.scale)
+	before := p.scale
+	scale, guard := p.limiter.Limit(in.Elapsed, s.level, out.Scale, before)
 	d.Reason, d.LawReason, d.LawScale = ReasonLaw, out.Reason, Number(out.Scale)
 	d.Guard, d.Scale = guard, Number(scale)
-	d.clause = explainLaw(&p.Provider, in, out)
+	d.clause, d.guarded = explainLaw(&p.Provider, in, out), p.limiter.explain(guard, in.Elapsed, out.Scale, before, scale)
 	for term := range out.Terms.All() {
 		d.Terms = append(d.Terms, Term{term.Name, Number(term.Value)})
 	}
@@ -285,7 +291,7 @@ func (l *line) decideByLaw(now time.Time, p *throttle, d *Decision) {
 
 // fill writes into a decision what was seen.
 func (s *sight) fill(d *Decision) {
-	d.CoordinatorID = s.worst.CoordinatorID
+	d.CoordinatorID, d.Replicas = s.worst.CoordinatorID, len(s.worst.Replicas)
 	d.Depth, d.Capacity = Number(s.worst.Depth), Number(s.capacity)
 	d.ReportedLevel = s.reported
 	d.thresholds = s.thresholds

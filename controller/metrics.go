@@ -40,6 +40,7 @@ func newInstruments() *instruments {
 var gauges = []string{
 	metrics.ControllerTargets, metrics.ControllerLevel, metrics.ControllerSignalAge,
 	metrics.ControllerScaleWanted, metrics.ControllerScaleInForce, metrics.ControllerStandby,
+	metrics.ControllerHeadroom,
 }
 
 // Describe implements prometheus.Collector.
@@ -80,6 +81,7 @@ func (c *Controller) Collect(to chan<- prometheus.Metric) {
 			}
 			gauge(metrics.ControllerScaleWanted, d.Scale, d.Target, d.Provider)
 			gauge(metrics.ControllerScaleInForce, d.InForce, d.Target, d.Provider)
+			gauge(metrics.ControllerHeadroom, d.HeadroomItems, d.Target, d.Provider)
 			standby := Number(0)
 			if d.Outcome == OutcomeStandby {
 				standby = 1

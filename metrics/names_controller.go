@@ -7,6 +7,7 @@ const (
 	ControllerSignalAge     = "headgate_controller_signal_age_seconds"
 	ControllerScaleWanted   = "headgate_controller_scale_wanted"
 	ControllerScaleInForce  = "headgate_controller_scale_in_force"
+	ControllerHeadroom      = "headgate_controller_headroom_items"
 	ControllerStandby       = "headgate_controller_standby"
 	ControllerDecisions     = "headgate_controller_decisions_total"
 	ControllerApplyErrors   = "headgate_controller_apply_errors_total"
@@ -32,6 +33,8 @@ func controllerSeries() []Series {
 			Help: "Scale that the last decision wants, from 0 to 1."},
 		{Name: ControllerScaleInForce, Kind: Gauge, Labels: line,
 			Help: "Scale that the coordinator last answered to be in force, from 0 to 1."},
+		{Name: ControllerHeadroom, Kind: Gauge, Labels: line,
+			Help: "Items that the queue has room for at the worst, at the measured dead time and the least drain of the last hour; below 0 it may overflow."},
 		{Name: ControllerStandby, Kind: Gauge, Labels: line,
 			Help: "1 while another controller holds the provider's lease, else 0."},
 		{Name: ControllerDecisions, Kind: Counter, Labels: []string{LabelTarget, LabelReason},
