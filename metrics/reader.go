@@ -182,7 +182,7 @@ func (r *Reader) fold(vector model.Vector) (Snapshot, error) {
 			continue
 		}
 		late := reading.at.Sub(snapshot.ReadAt)
-		usable := usable(reading.value) && late <= clockTolerance && !(reading.signal.timed() && reading.at.IsZero())
+		usable := usable(reading.value) && sample.Histogram == nil && late <= clockTolerance && !(reading.signal.timed() && reading.at.IsZero())
 		if !usable {
 			snapshot.Ignored++
 		} else if late > 0 {
@@ -217,7 +217,7 @@ func usable(value float64) bool { return value >= 0 && !math.IsInf(value, 0) }
 // sampleTime is a time that Prometheus gave as seconds since 1970.
 func sampleTime(seconds float64) (time.Time, bool) {
 	const limit = 1 << 38 // seconds; exact in milliseconds
-	if !(seconds > 0 && seconds < limit) {
+	if !(seconds >= 0 && seconds < limit) {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(int64(math.Round(seconds * 1e3))), true

@@ -89,6 +89,13 @@ func (a *answer) has(series string, value, seconds float64) *answer {
 	return a
 }
 
+// hasHistogram is has with a native histogram in place of a number.
+func (a *answer) hasHistogram(series string, seconds float64) *answer {
+	n := len(a.vector)
+	a.has(series, 0, seconds).vector[n].Histogram = &model.SampleHistogram{Count: 4, Sum: 5}
+	return a
+}
+
 func parse(series string) model.Metric {
 	name, rest, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
 	metric := model.Metric{model.MetricNameLabel: model.LabelValue(name)}
@@ -187,6 +194,9 @@ func TestSnapshot(t *testing.T) {
 			observed{Absent: true, Ignored: 1}},
 		{"a depth that is no number on one of two replicas does too, for a part is no sum",
 			[]*answer{evaluated(10).has(depthA, 5, 10).has(depthB, nan, 10)},
+			observed{Absent: true, Ignored: 1}},
+		{"a depth that is a histogram is absent, for that is no number either",
+			[]*answer{evaluated(10).hasHistogram(depthA, 10)},
 			observed{Absent: true, Ignored: 1}},
 		{"an infinite depth is absent",
 			[]*answer{evaluated(10).has(depthA, inf, 10)},
