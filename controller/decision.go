@@ -132,8 +132,8 @@ type Decision struct {
 	// where it is the lowest.
 	Override *Override `json:"override,omitempty"`
 
-	BaseRate   Number     `json:"base_per_second"`
-	Effective  Number     `json:"effective_per_second"`
+	BaseRate  Number `json:"base_per_second"`
+	Effective Number `json:"effective_per_second"`
 
 	Explanation string `json:"explanation"`
 

@@ -2,11 +2,13 @@ package controller
 
 import (
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -17,21 +19,21 @@ func (d *Decision) explain() string {
 	switch d.Reason {
 	case ReasonLaw:
 		fmt.Fprintf(&b, "%s; %s", d.explainLevel(), d.clause)
-		b.WriteString(d.explainGuard())
+		b.WriteString(d.guarded)
 	case ReasonHold:
 		fmt.Fprintf(&b, "%s; the last scale of %s is renewed until the signals are %s old, now %s",
-			d.Detail, number(d.Scale), d.staleAfter, seconds(d.AgeSeconds))
+			d.Detail, scale(d.Scale), figures.Duration(d.staleAfter), seconds(d.AgeSeconds))
 	case ReasonFailMode:
 		fmt.Fprintf(&b, "%s; the signals are %s old, more than %s, so fail mode %s ",
-			d.Detail, seconds(d.AgeSeconds), d.staleAfter, d.failMode)
+			d.Detail, seconds(d.AgeSeconds), figures.Duration(d.staleAfter), d.failMode)
 		if !d.Scale.Known() {
 			b.WriteString("has no last scale to hold")
 		} else {
-			fmt.Fprintf(&b, "gives a scale of %s", number(d.Scale))
+			fmt.Fprintf(&b, "gives a scale of %s", scale(d.Scale))
 		}
 	case ReasonWaiting:
 		fmt.Fprintf(&b, "%s; nothing was decided yet, and nothing is applied until there are signals or %s have passed, now %s",
-			d.Detail, d.staleAfter, seconds(d.AgeSeconds))
+			d.Detail, figures.Duration(d.staleAfter), seconds(d.AgeSeconds))
 	}
 	b.WriteString(d.explainOutcome())
 	return b.String()
@@ -40,14 +42,14 @@ func (d *Decision) explain() string {
 // explainLevel says why the level is what it is, where there is one.
 func (d *Decision) explainLevel() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s since %s: depth %s", d.Level, d.LevelSince.UTC().Format(time.TimeOnly), number(d.Depth))
+	fmt.Fprintf(&b, "%s since %s: depth %s", d.Level, moment(d.At, *d.LevelSince), number(d.Depth))
 	if d.Capacity.Known() {
 		fmt.Fprintf(&b, " of %s", number(d.Capacity))
 	}
 	depth, t := float64(d.Depth), d.thresholds
 	cool := func() string {
 		if t.CoolDown > 0 {
-			return fmt.Sprintf(" and %s after it began", t.CoolDown)
+			return fmt.Sprintf(" and %s after it began", figures.Duration(t.CoolDown))
 		}
 		return ""
 	}
@@ -65,11 +67,11 @@ func (d *Decision) explainLevel() string {
 			fmt.Fprintf(&b, ", SOFT until it is at or below %s%s", number(Number(t.SoftExit)), cool())
 		}
 		if depth >= t.HardEnter && t.For > 0 {
-			fmt.Fprintf(&b, ", HARD once it is at or above %s for %s", number(Number(t.HardEnter)), t.For)
+			fmt.Fprintf(&b, ", HARD once it is at or above %s for %s", number(Number(t.HardEnter)), figures.Duration(t.For))
 		}
 	default:
 		if depth > t.SoftEnter && t.For > 0 {
-			fmt.Fprintf(&b, ", SOFT once it is above %s for %s", number(Number(t.SoftEnter)), t.For)
+			fmt.Fprintf(&b, ", SOFT once it is above %s for %s", number(Number(t.SoftEnter)), figures.Duration(t.For))
 		} else {
 			fmt.Fprintf(&b, " not above %s", number(Number(t.SoftEnter)))
 		}
@@ -80,37 +82,63 @@ func (d *Decision) explainLevel() string {
 	return b.String()
 }
 
-func (d *Decision) explainGuard() string {
-	switch d.Guard {
+// explain says what the guard did to the scale that the law wanted, where the
+// last one was this, and it is allowed that; nothing where no limit changed it.
+func (l *Limiter) explain(bit Guardrail, elapsed time.Duration, wanted, last, allowed float64) string {
+	g := l.guard
+	switch bit {
 	case GuardRange:
-		return fmt.Sprintf("; that is no scale, so it is %s", number(d.Scale))
+		return fmt.Sprintf("; that is no scale, so it is %s", figures.Scale(allowed))
 	case GuardFloor:
-		return fmt.Sprintf("; the floor raises it from %s to %s", number(d.LawScale), number(d.Scale))
+		return fmt.Sprintf("; the floor raises it from %s to %s", figures.Scale(wanted), figures.Scale(g.Floor))
 	case GuardHardCap:
-		return fmt.Sprintf("; the cap at HARD lowers it from %s to %s", number(d.LawScale), number(d.Scale))
+		return fmt.Sprintf("; the cap at HARD lowers it from %s to %s", figures.Scale(wanted), figures.Scale(g.HardCap))
 	case GuardRise:
-		return fmt.Sprintf("; the limit on its rise holds it at %s", number(d.Scale))
+		return fmt.Sprintf("; the slew limit of %s/s holds it at %s, %s after %s",
+			figures.Number(g.RisePerSecond), figures.Scale(allowed), figures.Duration(elapsed), figures.Scale(last))
 	case GuardResume:
-		return "; parked providers come back one after another, and it is not yet this one's turn"
+		return fmt.Sprintf("; parked providers come back one after another within %s, and it is this one's turn in %s, so it stays at 0",
+			figures.Duration(g.ResumeWithin), figures.Duration(l.resumeAt-l.clock))
 	case GuardReversals:
-		return fmt.Sprintf("; it has changed its direction too often in the last hour, so it stays at %s", number(d.Scale))
+		return fmt.Sprintf("; it changed its direction as often as it may in an hour, %d of %d, so it stays at %s",
+			len(l.reversals), g.ReversalsPerHour, figures.Scale(allowed))
 	}
 	return ""
 }
 
+// explainOutcome says what is in force.
 func (d *Decision) explainOutcome() string {
+	var b strings.Builder
 	switch d.Outcome {
 	case OutcomeApplied:
-		if d.InForce != d.Scale {
-			return fmt.Sprintf("; applied, and a scale of %s is in force, for the lowest of all owners' wins", number(d.InForce))
+		if d.InForce == d.Scale {
+			b.WriteString("; applied and read back")
+			break
 		}
-		return "; applied and read back"
+		fmt.Fprintf(&b, "; applied, and a scale of %s is in force, for the lowest of all owners' wins", scale(d.InForce))
+		if of := ownerInWords(d.InForceOwner); of != "" {
+			fmt.Fprintf(&b, ", and that is %s", of)
+		}
 	case OutcomeFailed:
-		return fmt.Sprintf("; not applied: %s", d.ApplyError)
+		fmt.Fprintf(&b, "; not applied: %s", d.ApplyError)
 	case OutcomeStandby:
-		return fmt.Sprintf("; not applied: %q holds the lease", d.Holder)
+		fmt.Fprintf(&b, "; not applied: %q holds the lease", d.Holder)
 	case OutcomeDryRun:
-		return "; not applied: this is a dry run"
+		b.WriteString("; not applied: this is a dry run")
+	}
+	if o := d.Override; o != nil {
+		fmt.Fprintf(&b, "; overridden by %s with %s until %s: %s", o.Holder, scale(o.Scale), moment(d.At, o.ExpiresAt), o.Reason)
+	}
+	return b.String()
+}
+
+// ownerInWords says whose a scale is that is not the controller's.
+func ownerInWords(o coordinator.Owner) string {
+	switch o {
+	case coordinator.OwnerFastLoop:
+		return "the queue's own fast loop's"
+	case coordinator.OwnerOperator:
+		return "an operator's"
 	}
 	return ""
 }
@@ -124,22 +152,28 @@ func explainLaw(p *Provider, in policy.Input, out policy.Output) string {
 	for term := range out.Terms.All() {
 		terms = append(terms, term.Name+" "+number(Number(term.Value)))
 	}
-	clause := fmt.Sprintf("the %s law gives a scale of %s (%s)", p.LawName, number(Number(out.Scale)), out.Reason)
+	clause := fmt.Sprintf("the %s law gives a scale of %s (%s)", p.LawName, figures.Scale(out.Scale), out.Reason)
 	if len(terms) > 0 {
 		clause += " from " + strings.Join(terms, ", ")
 	}
 	return clause
 }
 
-// number writes a number as a person would: at most four digits after the point.
-func number(n Number) string {
-	if !n.Known() {
-		return "unknown"
-	}
-	s := strconv.FormatFloat(float64(n), 'f', 4, 64)
-	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
-}
+// number writes a count, a depth or a rate.
+func number(n Number) string { return figures.Number(float64(n)) }
+
+// scale writes a scale.
+func scale(n Number) string { return figures.Scale(float64(n)) }
 
 func seconds(n Number) string {
-	return time.Duration(float64(n) * float64(time.Second)).Round(100 * time.Millisecond).String()
+	return figures.Seconds(math.Round(10*float64(n)) / 10)
+}
+
+// moment writes the time of day, in UTC, and the day where it is not within one
+// of now.
+func moment(now, at time.Time) string {
+	if at.Sub(now).Abs() < 24*time.Hour {
+		return at.UTC().Format(time.TimeOnly)
+	}
+	return at.UTC().Format(time.DateTime)
 }

@@ -97,7 +97,7 @@ func TestDecisionHasStableFieldNames(t *testing.T) {
 			"terms": []any{map[string]any{"name": "level_scale", "value": 1.0}},
 			"scale": 1.0, "outcome": "applied", "scale_in_force": 1.0, "base_per_second": 100.0, "effective_per_second": 100.0,
 			"explanation": "OK since " + time.Now().Add(-time.Second).UTC().Format(time.TimeOnly) +
-				": depth 100 of 1000 not above 500; the step law gives OK a scale of 1; applied and read back",
+				": depth 100 of 1,000 not above 500; the step law gives OK a scale of 1; applied and read back",
 		}
 		if diff := cmp.Diff(want, got.Decisions[0]); diff != "" {
 			t.Errorf("decision (-want +got):\n%s", diff)

@@ -172,7 +172,7 @@ func TestControllerFollowsAForeignDepthBySettingsAlone(t *testing.T) {
 	// The coordinator has the scale a moment before the decision is on record.
 	recorded := func() bool {
 		fetch(t, address+"/v1/decisions", http.StatusOK, &served)
-		return len(served.Decisions) > 0 && strings.Contains(served.Decisions[0].Explanation, "depth 3000 not above 5000")
+		return len(served.Decisions) > 0 && strings.Contains(served.Decisions[0].Explanation, "depth 3,000 not above 5,000")
 	}
 	for deadline := time.Now().Add(30 * time.Second); !recorded(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
