@@ -5,6 +5,6 @@ func All() []Scenario {
 	return []Scenario{
 		External, SignalsLost, ScalerLost, Seed, Manifests, Push,
 		StoreBoundDepth, StoreBoundDesired, StoreBoundDesiredStepBack, StoreBoundRelative, StoreBoundRelativeStepBack,
-		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey,
+		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey, Many,
 	}
 }

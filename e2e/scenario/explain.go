@@ -15,37 +15,11 @@ import (
 	"github.com/headgate/headgate/e2e/cluster"
 )
 
-// nobodysDeployment is a Deployment whose pods nobody runs, and a ScaledObject
-// of the same name with one trigger.
-func (e *Env) nobodysDeployment(name, kind, metadata string) string {
-	return fmt.Sprintf(`
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: %[1]s}}
-  template:
-    metadata: {labels: {app: %[1]s}}
-    spec:
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-        - name: nobody
-          image: nobody
-          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
----
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  scaleTargetRef: {name: %[1]s}
-  minReplicaCount: 1
-  maxReplicaCount: 10
-  pollingInterval: 2
-  triggers:
-    - type: %[3]s
-      metadata: {scalerAddress: "%[4]s:6000", %[5]s}
-`, name, e.Namespace, kind, e.Node.Address(e.Namespace, scalerComponent), metadata)
+// lone is a Deployment of our own whose pods nobody runs, scaled by one trigger.
+func (e *Env) lone(name, kind, metadata string) string {
+	return scaled{
+		name: name, replicas: 1, least: 1, most: 10, polling: 2 * time.Second, cool: time.Minute, trigger: e.ourTrigger(kind, metadata),
+	}.yaml(e.Namespace)
 }
 
 // Explain: the scaler tells why it scaled: for a ScaledObject whose number is
@@ -60,7 +34,7 @@ var Explain = Scenario{Name: "explain", Limit: 3 * time.Minute, Run: func(ctx co
 	}
 	// The least drain that is held to be possible, so that the arithmetic asks
 	// for far more than the bound.
-	_, err = e.Cluster.ApplyYAML(ctx, e.nobodysDeployment("guarded", "external",
+	_, err = e.Cluster.ApplyYAML(ctx, e.lone("guarded", "external",
 		`coordinatorIds: bars, metric: desiredReplicas, drainWithin: 1s, drainPerReplica: "10", maxReplicas: "2", settle: 1s`))
 	if err != nil {
 		return err
@@ -159,7 +133,7 @@ var WrongKey = Scenario{Name: "wrong-key", Limit: 2 * time.Minute, Run: func(ctx
 	}
 	told := map[string]string{}
 	for _, kind := range []string{"external", "external-push"} {
-		_, err := e.Cluster.ApplyYAML(ctx, e.nobodysDeployment("wrong-"+kind, kind, `coordinatorIds: bars, metric: queueDepth, targetValu: "100"`))
+		_, err := e.Cluster.ApplyYAML(ctx, e.lone("wrong-"+kind, kind, `coordinatorIds: bars, metric: queueDepth, targetValu: "100"`))
 		if err != nil {
 			return err
 		}

@@ -18,39 +18,6 @@ const (
 	firstStep = 2900 // three replicas; what trickles away leaves it at three
 )
 
-// plainDeployment is a Deployment whose pods nobody runs: KEDA's own trigger
-// scales it beside ours, on the same series.
-func (e *Env) plainDeployment(name, query string, metadata string) string {
-	return fmt.Sprintf(`
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  selector: {matchLabels: {app: %[1]s}}
-  template:
-    metadata: {labels: {app: %[1]s}}
-    spec:
-      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
-      containers:
-        - name: nobody
-          image: nobody
-          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
----
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  scaleTargetRef: {name: %[1]s}
-  minReplicaCount: 0
-  maxReplicaCount: 10
-  pollingInterval: 2
-  cooldownPeriod: 5
-  triggers:
-    - type: prometheus
-      metadata: {serverAddress: %[3]q, query: %[4]q, threshold: "%[5]d"%[6]s}
-`, name, e.Namespace, e.Prometheus.URL, query, perStep, metadata)
-}
-
 const depthQuery = `sum(coordinator_queue_depth{coordinator_id="bars"})`
 
 // installStill installs the external overlay with a backlog that does not move
@@ -88,7 +55,10 @@ var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults:
 	if err != nil {
 		return err
 	}
-	if _, err := e.Cluster.ApplyYAML(ctx, e.plainDeployment("kedas-own", depthQuery, "")); err != nil {
+	kedasOwn := scaled{
+		name: "kedas-own", replicas: 1, most: 10, polling: 2 * time.Second, cool: 5 * time.Second, trigger: e.kedasTrigger(perStep, ""),
+	}
+	if _, err := e.Cluster.ApplyYAML(ctx, kedasOwn.yaml(e.Namespace)); err != nil {
 		return err
 	}
 	kedas := e.Follow("kedas-own")

@@ -113,17 +113,8 @@ func (e *Env) tryClient(ctx context.Context, name string, from *cluster.Authorit
 	if err != nil {
 		return "", err
 	}
+	trigger := e.ourTrigger("external", `coordinatorIds: bars, metric: queueDepth, enableTLS: "true"`, "authenticationRef: {name: "+name+"}")
 	_, err = e.Cluster.ApplyYAML(ctx, fmt.Sprintf(`
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  replicas: 0
-  selector: {matchLabels: {app: %[1]s}}
-  template:
-    metadata: {labels: {app: %[1]s}}
-    spec: {containers: [{name: nobody, image: nobody}]}
----
 apiVersion: keda.sh/v1alpha1
 kind: TriggerAuthentication
 metadata: {name: %[1]s, namespace: %[2]s}
@@ -132,18 +123,7 @@ spec:
     - {parameter: caCert, name: %[1]s, key: ca.crt}
     - {parameter: tlsClientCert, name: %[1]s, key: tls.crt}
     - {parameter: tlsClientKey, name: %[1]s, key: tls.key}
----
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: %[1]s, namespace: %[2]s}
-spec:
-  scaleTargetRef: {name: %[1]s}
-  pollingInterval: 2
-  triggers:
-    - type: external
-      metadata: {scalerAddress: "%[3]s:6000", coordinatorIds: bars, metric: queueDepth, enableTLS: "true"}
-      authenticationRef: {name: %[1]s}
-`, name, e.Namespace, e.Node.Address(e.Namespace, scalerComponent)))
+`, name, e.Namespace)+scaled{name: name, most: 10, polling: 2 * time.Second, cool: time.Minute, trigger: trigger}.yaml(e.Namespace))
 	if err != nil {
 		return "", err
 	}
