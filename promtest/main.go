@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/headgate/headgate/promtest/lint"
 	"github.com/headgate/headgate/promtest/simulate"
 )
 
@@ -30,6 +31,7 @@ const (
 
 // commands are the program's sub-commands.
 type commands struct {
+	Lint     lint.Command     `cmd:"" help:"Check the controller's settings and targets, and tell whether they can keep a queue from overflowing."`
 	Simulate simulate.Command `cmd:"" help:"Run policies on a simulated pipeline, with recorded or drawn arrivals and capacities."`
 	Report   simulate.Report  `cmd:"" help:"Run every scenario with every policy, tuned ones too, and write documents with tables and drawings."`
 }

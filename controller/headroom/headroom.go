@@ -124,7 +124,7 @@ func (c Case) checkAny() Report {
 	var r Report
 	r.Items = c.Capacity - acts - rise
 	r.add(KindOverflow, r.Items >= 0, true,
-		"from the depth of %.0f items, at which the law acts, the queue rises by (%.0f/s - %.0f/s) x %.2g s = %.0f items before that is felt: to %.0f of %.0f%s",
+		"from the depth of %.0f items, at which the law acts, the queue rises by (%.0f/s - %.0f/s) x %.3g s = %.0f items before that is felt: to %.0f of %.0f%s",
 		acts, c.BasePerSecond, c.LeastDrainPerSecond, seconds, rise, acts+rise, c.Capacity, c.room(r.Items))
 	c.closes(&r, c.FloorPerSecond, "at a scale of 0")
 	c.starving(&r, acts, c.LeastDrainPerSecond)
@@ -150,7 +150,7 @@ func (c Case) checkStep(law *policy.Step) Report {
 	}
 	var r Report
 	r.Items = c.Capacity - peak
-	how := fmt.Sprintf("SOFT is felt (%.0f/s - %.0f/s) x %.2g s after %.0f items, at %.0f",
+	how := fmt.Sprintf("SOFT is felt (%.0f/s - %.0f/s) x %.3g s after %.0f items, at %.0f",
 		rate(pressure.OK), c.LeastDrainPerSecond, seconds, c.Thresholds.SoftEnter, atSoft)
 	if peak > atSoft {
 		how += fmt.Sprintf("; at %.0f/s the queue goes on to rise until HARD is felt, at %.0f", rate(pressure.Soft), peak)
@@ -158,7 +158,7 @@ func (c Case) checkStep(law *policy.Step) Report {
 	r.add(KindOverflow, r.Items >= 0, true, "%s, of %.0f%s", how, c.Capacity, c.room(r.Items))
 	c.closes(&r, rate(pressure.Hard), "at HARD")
 	r.add(KindSoft, !skipped, false,
-		"between the marks lie %.0f items, and in %.2g s come (%.0f/s - %.0f/s) x %.2g s = %.0f: SOFT is %s before HARD is reached",
+		"between the marks lie %.0f items, and in %.3g s come (%.0f/s - %.0f/s) x %.3g s = %.0f: SOFT is %s before HARD is reached",
 		between, seconds, rate(pressure.OK), c.LeastDrainPerSecond, seconds, ok*seconds,
 		map[bool]string{true: "not felt", false: "felt"}[skipped])
 	c.starving(&r, c.Thresholds.SoftExit, rate(pressure.Soft))
@@ -167,7 +167,7 @@ func (c Case) checkStep(law *policy.Step) Report {
 		return rate(pressure.OK) <= drain || rate(pressure.Soft) == drain || rate(pressure.Hard) == drain
 	}
 	r.add(KindCycle, settles(least) && settles(most), false,
-		"the levels let in %.0f/s, %.0f/s and %.0f/s, and the store takes %.0f/s to %.0f/s: where it takes none of them the scale swings, in at least 4 x %.2g s = %.2g s",
+		"the levels let in %.0f/s, %.0f/s and %.0f/s, and the store takes %.0f/s to %.0f/s: where it takes none of them the scale swings, in at least 4 x %.3g s = %.3g s",
 		rate(pressure.OK), rate(pressure.Soft), rate(pressure.Hard), least, most, seconds, 4*seconds)
 	return r
 }
@@ -199,10 +199,10 @@ func (c Case) starving(r *Report, waiting, rate float64) {
 	}
 	end := "enough"
 	if idle > 0 {
-		end = fmt.Sprintf("so it waits for work for up to %.2g s", idle)
+		end = fmt.Sprintf("so it waits for work for up to %.3g s", idle)
 	}
 	r.add(KindStarving, idle == 0, false,
-		"a store that speeds up to %.0f/s takes (%.0f/s - %.0f/s) x %.2g s = %.0f items more than come before the gate opens; %.0f wait, %s",
+		"a store that speeds up to %.0f/s takes (%.0f/s - %.0f/s) x %.3g s = %.0f items more than come before the gate opens; %.0f wait, %s",
 		most, most, rate, c.DeadTime.Seconds(), needs, waiting, end)
 }
 
