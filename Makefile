@@ -40,10 +40,10 @@ smoke: ## run the loop unattended and judge it: make smoke [TRACE=file.csv] [SEC
 test: lint ## run all tests under the race detector, with a real Prometheus and PostgreSQL
 	@tools/setup compiler
 	@tools/setup postgresql
-	@prometheus=$$(tools/setup prometheus); \
+	@prometheus=$$(tools/setup prometheus); promtool=$$(tools/setup promtool); \
 	for module in $(MODULES); do \
 		echo "== go test -race ($$module)"; \
-		HEADGATE_TEST_PROMETHEUS=$$prometheus $(GO) test -C $$module -race ./...; \
+		HEADGATE_TEST_PROMETHEUS=$$prometheus HEADGATE_TEST_PROMTOOL=$$promtool $(GO) test -C $$module -race ./...; \
 	done
 
 .PHONY: lint
@@ -81,6 +81,7 @@ sizes: build ## tell what is compiled in: packages, go.sum lines, bytes of each 
 .PHONY: docs
 docs: ## write the generated parts of the docs anew
 	@$(GO) generate ./...
+	@$(GO) generate -C deploy/monitoring ./...
 
 .PHONY: clean
 clean: ## remove what was built here; caches stay

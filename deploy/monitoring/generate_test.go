@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const root = "../.."
+
+func TestAllThatIsMadeIsAsItWouldBeMadeNow(t *testing.T) {
+	files, err := generate(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is stale, run \"make docs\" (-made +there):\n%s", name, cmp.Diff(string(want), string(got)))
+		}
+	}
+}
+
+func TestWhatIsWrittenIsWhatIsMade(t *testing.T) {
+	dir := t.TempDir()
+	source, err := os.ReadFile(filepath.Join(root, rulesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, rulesFile)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, rulesFile), source, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	if status := run([]string{"write", dir}, &stderr); status != 0 {
+		t.Fatalf("status %d: %s", status, &stderr)
+	}
+	files, err := generate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s was not written as it is made: %v", name, err)
+		}
+	}
+}
+
+func TestWrongArgumentsAreTold(t *testing.T) {
+	for _, args := range [][]string{nil, {"write"}, {"read", "x"}, {"-x"}} {
+		var stderr bytes.Buffer
+		if status := run(args, &stderr); status != 2 || stderr.Len() == 0 {
+			t.Errorf("%v: status %d, %q; want 2 and the usage", args, status, &stderr)
+		}
+	}
+	var stderr bytes.Buffer
+	if status := run([]string{"write", t.TempDir()}, &stderr); status != 1 || stderr.Len() == 0 {
+		t.Errorf("a folder without rules: status %d, %q; want 1 and why", status, &stderr)
+	}
+}
