@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/pressure"
@@ -159,6 +160,33 @@ func TestAnUnreadableTargetsFileIsNamed(t *testing.T) {
 	_, _, err := LoadController(context.Background(), []string{"HEADGATE_TARGETS_FILE=gone.yaml"}, noFile)
 	if err == nil || !strings.Contains(err.Error(), `HEADGATE_TARGETS_FILE is "gone.yaml", want a file that can be read`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTargetsOfAnotherFileAreReadLikeThoseOfTheirOwn(t *testing.T) {
+	environ := []string{"HEADGATE_SOFT_ENTER=60%", "HEADGATE_INTERVAL=10s"}
+	var fixture struct {
+		Targets []yaml.Node `yaml:"targets"`
+	}
+	text := "# another key\ntargets:\n  - coordinator_ids: bars\n    lease: 30s\n  - {target: ticks, lease: 5s}\n  - soft_enterr: 5\n"
+	if err := yaml.Unmarshal([]byte(text), &fixture); err != nil {
+		t.Fatal(err)
+	}
+	_, targets, err := LoadControllerWith(t.Context(), environ, fixture.Targets)
+	if len(targets) != 2 || targets[0].ID() != "bars" || targets[0].SoftEnter.String() != "60%" || targets[0].Lease != 30*time.Second {
+		t.Errorf("got %+v", targets)
+	}
+	got := messages(err)
+	for i := range got {
+		got[i], _, _ = strings.Cut(got[i], ", want")
+	}
+	want := []string{
+		`line 6: soft_enterr is "5"`,
+		`target "ticks": coordinator_ids is ""`,
+		`target "ticks": lease is 5s`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -33,13 +33,31 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 		return c, nil, errors.Join(errs...)
 	}
 	targets, err := Targets(ctx, data, lookup)
-	for i := range targets {
-		err = errors.Join(err, targets[i].validate(fmt.Sprintf("target %q: ", targets[i].ID()), c.Interval, wrongIn(errs[1])))
-	}
+	err = errors.Join(err, validateAll(targets, c.Interval, wrongIn(errs[1])))
 	for _, e := range invalid.All(err) {
 		errs = append(errs, fmt.Errorf("%s: %w", path, e))
 	}
 	return c, targets, errors.Join(errs...)
+}
+
+// LoadControllerWith is LoadController with the targets of a list that stands
+// in another file instead of the targets file: the value of its key "targets".
+func LoadControllerWith(ctx context.Context, environ []string, list []yaml.Node) (Controller, []Target, error) {
+	var c Controller
+	lookup := Environ(environ)
+	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
+	targets, err := readTargets(ctx, list, lookup)
+	errs = append(errs, err, validateAll(targets, c.Interval, wrongIn(errs[1])))
+	return c, targets, errors.Join(errs...)
+}
+
+// validateAll reports what the fields of each target say against each other.
+func validateAll(targets []Target, interval time.Duration, wrong map[string]bool) error {
+	var errs []error
+	for i := range targets {
+		errs = append(errs, targets[i].validate(fmt.Sprintf("target %q: ", targets[i].ID()), interval, wrong))
+	}
+	return errors.Join(errs...)
 }
 
 // Targets reads a targets file: a YAML mapping with the one key "targets", a
@@ -57,19 +75,23 @@ func Targets(ctx context.Context, data []byte, environment Lookup) ([]Target, er
 	if err := decoder.Decode(&file); err != nil {
 		return nil, invalid.New("targets file", err.Error(), `a YAML mapping with the key "targets", a list`)
 	}
-	if len(file.Targets) == 0 {
+	return readTargets(ctx, file.Targets, environment)
+}
+
+func readTargets(ctx context.Context, list []yaml.Node, environment Lookup) ([]Target, error) {
+	if len(list) == 0 {
 		return nil, invalid.Missing("targets", "a list with at least one target")
 	}
 	var errs []error
 	var targets []Target
 	lineOf := map[string]int{}
-	for i := range file.Targets {
-		target, err := readTarget(ctx, &file.Targets[i], environment)
+	for i := range list {
+		target, err := readTarget(ctx, &list[i], environment)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		line := file.Targets[i].Line
+		line := list[i].Line
 		if first, twice := lineOf[target.ID()]; twice {
 			errs = append(errs, invalid.New(fmt.Sprintf("line %d: target", line), target.ID(),
 				fmt.Sprintf("a name of its own: line %d has it already", first)))
