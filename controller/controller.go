@@ -84,6 +84,9 @@ type Controller struct {
 	mu    sync.RWMutex // guards what follows
 	ready bool         // there was a snapshot
 	rows  []*row       // of the targets, in their order
+
+	health Health
+	ticked chan struct{} // closed and made anew at the end of each tick
 }
 
 // row is what is published of a target.
@@ -111,6 +114,7 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 		reads:   make(chan readResult, 1),
 		healthy: make(chan struct{}, slots), suspects: make(chan struct{}, slots),
 		backOff: backoff.NewExponentialBackOff(),
+		ticked:  make(chan struct{}),
 	}
 	c.backOff.InitialInterval = config.Interval
 	c.backOff.MaxInterval = max(longestBackOff, config.Interval)
@@ -170,6 +174,7 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	}
 	c.publish(all)
 	c.metrics.tick.Observe(time.Since(start).Seconds())
+	c.ended(start)
 }
 
 // decide makes the decisions of all lines from the view.
@@ -229,6 +234,7 @@ func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
 // take makes a read's result the view.
 func (c *Controller) take(r readResult) {
 	c.inFlight = false
+	c.answered(r)
 	if r.err != nil {
 		c.metrics.queryErrors.Inc()
 		c.nextRead = time.Now().Add(c.backOff.NextBackOff())

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/reply"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -62,16 +62,16 @@ func (c *Controller) serveDecisions(w http.ResponseWriter, r *http.Request) {
 		errs = append(errs, invalid.New("target", query.Get("target"), "the name of a target, as /v1/targets lists them"))
 	}
 	if err := errors.Join(errs...); err != nil {
-		badRequest(w, err)
+		reply.BadRequest(w, err)
 		return
 	}
-	respond(w, http.StatusOK, struct {
+	reply.JSON(w, http.StatusOK, struct {
 		Decisions []*Decision `json:"decisions"`
 	}{append([]*Decision{}, decisions...)})
 }
 
-// targetView is a target as GET /v1/targets shows it.
-type targetView struct {
+// TargetView is a target as it is shown.
+type TargetView struct {
 	Target            string               `json:"target"`
 	State             string               `json:"state"` // controlled, dry_run or disabled
 	CoordinatorIDs    []string             `json:"coordinator_ids"`
@@ -90,10 +90,11 @@ type targetView struct {
 	StaleAfterSeconds float64              `json:"stale_after_seconds"`
 	LeaseSeconds      float64              `json:"lease_seconds"`
 	FailMode          coordinator.FailMode `json:"fail_mode"`
-	Providers         []providerView       `json:"providers"`
+	Providers         []ProviderView       `json:"providers"`
 }
 
-type providerView struct {
+// ProviderView is a target's provider as it is shown.
+type ProviderView struct {
 	Provider string    `json:"provider"`
 	URL      string    `json:"url"`
 	Law      string    `json:"law"`
@@ -102,67 +103,39 @@ type providerView struct {
 
 func (c *Controller) serveTargets(w http.ResponseWriter, r *http.Request) {
 	for name, values := range r.URL.Query() {
-		badRequest(w, invalid.New(name, values[0], "no parameter"))
+		reply.BadRequest(w, invalid.New(name, values[0], "no parameter"))
 		return
 	}
-	c.mu.RLock()
-	views := make([]targetView, 0, len(c.rows))
-	for _, row := range c.rows {
-		views = append(views, row.view())
+	rows := c.Rows()
+	views := make([]TargetView, 0, len(rows))
+	for _, row := range rows {
+		views = append(views, row.View())
 	}
-	c.mu.RUnlock()
-	respond(w, http.StatusOK, struct {
-		Targets []targetView `json:"targets"`
+	reply.JSON(w, http.StatusOK, struct {
+		Targets []TargetView `json:"targets"`
 	}{views})
 }
 
-func (r *row) view() targetView {
-	t := r.target
-	v := targetView{
+// View is the row as it is shown.
+func (r Row) View() TargetView {
+	t := r.Target
+	v := TargetView{
 		Target: t.Name, State: t.state(), CoordinatorIDs: t.CoordinatorIDs,
 		SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
 		ForSeconds: t.For.Seconds(), CoolDownSeconds: t.CoolDown.Seconds(),
 		StaleAfterSeconds: t.StaleAfter.Seconds(), LeaseSeconds: t.Lease.Seconds(), FailMode: t.FailMode,
 	}
 	for i, p := range t.Providers {
-		view := providerView{Provider: p.Name, URL: p.URL, Law: p.LawName}
-		if r.latest != nil {
-			view.Latest = r.latest[i]
+		view := ProviderView{Provider: p.Name, URL: p.URL, Law: p.LawName}
+		if r.Latest != nil {
+			view.Latest = r.Latest[i]
 		}
 		v.Providers = append(v.Providers, view)
 	}
-	if r.latest != nil {
-		d := r.latest[0]
+	if r.Latest != nil {
+		d := r.Latest[0]
 		v.Level, v.LevelSince, v.AgeSeconds = d.Level, d.LevelSince, &d.AgeSeconds
 		v.Reason, v.Fault, v.Detail = d.Reason, d.Fault, d.Detail
 	}
 	return v
-}
-
-// badRequest answers 400 with every field that was wrong.
-func badRequest(w http.ResponseWriter, err error) {
-	type field struct {
-		Field string `json:"field"`
-		Got   string `json:"got"`
-		Want  string `json:"want"`
-	}
-	body := struct {
-		Error  string  `json:"error"`
-		Fields []field `json:"fields"`
-	}{Error: strings.ReplaceAll(err.Error(), "\n", "; ")}
-	for _, v := range invalid.All(err) {
-		body.Fields = append(body.Fields, field{v.Field, v.Got, v.Want})
-	}
-	respond(w, http.StatusBadRequest, body)
-}
-
-func respond(w http.ResponseWriter, status int, body any) {
-	data, err := json.Marshal(body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(data, '\n'))
 }
