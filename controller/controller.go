@@ -20,7 +20,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/metrics"
 )
@@ -69,6 +68,7 @@ type Controller struct {
 
 	// The following belong to the goroutine of Run.
 	lines    []*line
+	outlets  []*outlet
 	view     view
 	reads    chan readResult
 	inFlight bool      // a read is under way
@@ -146,11 +146,24 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
-// begin makes the lines of the targets that are not disabled.
+// begin makes the lines of the targets that are not disabled, and the outlets
+// that they share.
 func (c *Controller) begin(now time.Time) {
+	outlets := map[outletKey]*outlet{}
 	for _, row := range c.rows {
-		if !row.target.Disabled {
-			c.lines = append(c.lines, newLine(row.target, now))
+		if row.target.Disabled {
+			continue
+		}
+		l := newLine(row.target, now)
+		c.lines = append(c.lines, l)
+		for _, p := range l.throttles {
+			key := p.Provider.key()
+			if first := outlets[key]; first != nil {
+				p.outlet = first
+				continue
+			}
+			outlets[key] = p.outlet
+			c.outlets = append(c.outlets, p.outlet)
 		}
 	}
 }
@@ -163,7 +176,7 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	if ctx.Err() != nil {
 		return
 	}
-	all := c.decide(time.Now())
+	decisions, all := c.decide(time.Now())
 	c.apply(ctx, all)
 	if ctx.Err() != nil {
 		return
@@ -172,20 +185,30 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	for _, a := range all {
 		c.settle(now, a)
 	}
-	c.publish(all)
+	c.publish(decisions)
 	c.metrics.tick.Observe(time.Since(start).Seconds())
 	c.ended(start)
 }
 
-// decide makes the decisions of all lines from the view.
-func (c *Controller) decide(now time.Time) []*application {
-	var all []*application
+// decide makes the decisions of all lines from the view, in the order of the
+// targets and their providers, and says what is to be done about them.
+func (c *Controller) decide(now time.Time) ([]*Decision, []*application) {
+	var decisions []*Decision
+	for _, o := range c.outlets {
+		o.sources = o.sources[:0]
+	}
 	for _, l := range c.lines {
 		for i, d := range l.decide(now, c.view) {
-			all = append(all, c.application(now, l, l.throttles[i], d))
+			p := l.throttles[i]
+			p.outlet.sources = append(p.outlet.sources, source{l, p, d})
+			decisions = append(decisions, d)
 		}
 	}
-	return all
+	all := make([]*application, len(c.outlets))
+	for i, o := range c.outlets {
+		all[i] = c.application(now, o)
+	}
+	return decisions, all
 }
 
 // readResult is what came of one read.
@@ -259,55 +282,6 @@ func (c *Controller) take(r readResult) {
 	c.mu.Unlock()
 }
 
-// application is one decision on its way to its coordinator and back.
-type application struct {
-	throttle *throttle
-	decision *Decision
-	lease    coordinator.ScaleRequest // to be applied
-	apply    bool                     // else the state is only read
-
-	state coordinator.State
-	took  time.Duration // to apply
-	err   error
-}
-
-// application says what is to be done about a decision.
-func (c *Controller) application(now time.Time, l *line, p *throttle, d *Decision) *application {
-	a := &application{throttle: p, decision: d}
-	switch {
-	case !d.Scale.Known():
-	case l.target.DryRun:
-		d.Outcome = OutcomeDryRun
-	case now.Before(p.standbyUntil):
-		d.Outcome, d.Holder = OutcomeStandby, p.holder
-	default:
-		a.apply = true
-		a.lease = coordinator.ScaleRequest{
-			Owner: coordinator.OwnerController, Holder: c.config.Holder, Sequence: c.nextSequence(now), Scale: float64(d.Scale),
-			Level: d.leaseLevel, Reason: leaseReason(d), TTL: l.target.Lease,
-		}
-	}
-	return a
-}
-
-// ask applies the scale, or only reads the state.
-func (a *application) ask(ctx context.Context) {
-	if !a.apply {
-		a.state, a.err = a.throttle.Gate.State(ctx, a.throttle.Name)
-		return
-	}
-	began := time.Now()
-	a.state, a.err = a.throttle.Gate.Apply(ctx, a.throttle.Name, a.lease)
-	a.took = time.Since(began)
-}
-
-func leaseReason(d *Decision) string {
-	if d.Fault == FaultNone {
-		return string(d.Reason)
-	}
-	return string(d.Reason) + ": " + string(d.Fault)
-}
-
 // nextSequence rises by at least one, and also across restarts: it follows
 // the wall clock in microseconds.
 func (c *Controller) nextSequence(now time.Time) uint64 {
@@ -315,96 +289,10 @@ func (c *Controller) nextSequence(now time.Time) uint64 {
 	return c.sequence
 }
 
-// apply talks to all coordinators side by side and returns when all have
-// answered or half an interval is over.
-func (c *Controller) apply(ctx context.Context, all []*application) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Interval/2)
-	defer cancel()
-	var applying sync.WaitGroup
-	for _, a := range all {
-		applying.Go(func() {
-			lane := c.healthy
-			if a.throttle.suspect {
-				lane = c.suspects
-			}
-			select {
-			case lane <- struct{}{}:
-				defer func() { <-lane }()
-			case <-ctx.Done():
-				a.err = errBusy
-				return
-			}
-			ctx, cancel := context.WithTimeout(ctx, c.config.ApplyTimeout)
-			defer cancel()
-			a.ask(ctx)
-		})
-	}
-	applying.Wait()
-}
-
-// settle brings the outcome into the decision and the throttle.
-func (c *Controller) settle(now time.Time, a *application) {
-	p, d := a.throttle, a.decision
-	var conflict *coordinator.ConflictError
-	switch {
-	case a.err == nil:
-		if a.apply && p.read {
-			p.deadTime.commanded(now, a.took, p.state.EffectivePerSecond, a.state.EffectivePerSecond, float64(d.ArrivalsPerSecond))
-		}
-		p.state, p.read, p.suspect = a.state, true, false
-		if a.apply {
-			d.Outcome = OutcomeApplied
-			c.standBy(p, d, "", time.Time{})
-		}
-	case errors.As(a.err, &conflict) && !conflict.Stale:
-		p.suspect = false
-		d.Outcome, d.Holder = OutcomeStandby, conflict.Holder
-		c.standBy(p, d, conflict.Holder, d.At.Add(conflict.ExpiresIn))
-	default:
-		d.ApplyFault, d.ApplyError = applyFault(a.err), a.err.Error()
-		if conflict != nil { // the clock has gone back since this holder's last life
-			c.sequence = max(c.sequence, conflict.Sequence)
-		}
-		if d.ApplyFault != ApplyBusy { // which says nothing of this one
-			p.suspect = d.ApplyFault == ApplyTimeout || d.ApplyFault == ApplyUnreachable || d.ApplyFault == ApplyServerError
-		}
-		if a.apply {
-			d.Outcome = OutcomeFailed
-		}
-		c.metrics.applyErrors.WithLabelValues(d.Target, d.Provider, string(d.ApplyFault)).Inc()
-	}
-	if a.err == nil {
-		d.readBack(now, a.state)
-	}
-	d.Changed = p.previous == nil || !d.sameAs(p.previous)
-	d.Explanation = d.explain()
-	level := slog.LevelDebug
-	if d.Changed { // small steps add up until they are told
-		p.previous = d
-		level = slog.LevelInfo
-	}
-	c.log.Log(context.Background(), level, "decision", "decision", d)
-	p.room.tell(c.log, d)
-}
-
-// standBy notes who holds a provider's lease, and logs it when it is another.
-// The empty holder is this controller.
-func (c *Controller) standBy(p *throttle, d *Decision, holder string, until time.Time) {
-	if p.holder != holder {
-		if holder != "" {
-			c.log.Info("standing by: another controller holds the lease",
-				"target", d.Target, "provider", d.Provider, "holder", holder)
-		} else {
-			c.log.Info("took over the lease", "target", d.Target, "provider", d.Provider, "last_holder", p.holder)
-		}
-	}
-	p.holder, p.standbyUntil = holder, until
-}
-
 // publish shows the decisions of a tick to those who ask, and counts them.
-func (c *Controller) publish(all []*application) {
-	for _, a := range all {
-		c.metrics.decisions.WithLabelValues(a.decision.Target, string(a.decision.Reason)).Inc()
+func (c *Controller) publish(decisions []*Decision) {
+	for _, d := range decisions {
+		c.metrics.decisions.WithLabelValues(d.Target, string(d.Reason)).Inc()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -415,8 +303,8 @@ func (c *Controller) publish(all []*application) {
 		}
 		latest := make([]*Decision, 0, len(row.target.Providers))
 		for range row.target.Providers {
-			latest = append(latest, all[i].decision)
-			row.decisions.add(all[i].decision)
+			latest = append(latest, decisions[i])
+			row.decisions.add(decisions[i])
 			i++
 		}
 		row.latest = latest

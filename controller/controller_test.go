@@ -481,6 +481,11 @@ func TestSettingsThatCannotWorkAreRefusedAllAtOnce(t *testing.T) {
 		target(t, "marks", g, func(t *Target) {
 			t.Capacity, t.SoftEnter, t.Names = 1000, pressure.Mark{Value: 900}, metrics.DefaultNames()
 		}),
+		target(t, "best", g, func(t *Target) { t.Combine, t.CoordinatorIDs = "best", []string{"b"} }),
+		target(t, "weightless", g, func(t *Target) { t.Combine, t.CoordinatorIDs = CombineWeights, []string{"c"} }),
+		target(t, "another", g, func(t *Target) {
+			t.Combine, t.Weight, t.CoordinatorIDs, t.Providers[0].URL = CombineWeights, 1, []string{"d"}, "http://bars/"
+		}),
 	}, slog.New(slog.DiscardHandler))
 	var got []string
 	for _, v := range invalid.All(err) {
@@ -490,9 +495,10 @@ func TestSettingsThatCannotWorkAreRefusedAllAtOnce(t *testing.T) {
 		"interval", "query_timeout", "apply_timeout", "holder", "decisions",
 		`target "bars": series_capacity`,
 		`target "bars": coordinator_ids`, `target "bars": lease`, `target "bars": fail_mode`, `target "bars": scale_soft`,
-		"target", `target "bars": provider`,
+		"target",
 		`target "ticks": series_written`, `target "ticks": coordinator_ids`,
 		`target "marks": soft_enter`, `target "marks": coordinator_ids`,
+		`target "best": combine`, `target "weightless": weight`, `target "another": combine`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("refused fields (-want +got):\n%s\n%v", diff, err)

@@ -118,7 +118,12 @@ type Decision struct {
 	Terms     []Term        `json:"terms,omitempty"`
 	Guard     Guardrail     `json:"guard,omitempty"` // the limit that changed the law's scale
 
-	Scale      Number     `json:"scale"` // wanted; null where there is none
+	Scale Number `json:"scale"` // wanted by this target; null where there is none
+
+	// Combined is the scale of all targets that throttle this provider; nil where
+	// this is the only one.
+	Combined *Combined `json:"combined,omitempty"`
+
 	Outcome    Outcome    `json:"outcome"`
 	ApplyFault ApplyFault `json:"apply_fault,omitempty"`
 	ApplyError string     `json:"apply_error,omitempty"`
@@ -202,6 +207,15 @@ func (d *Decision) sameAs(o *Decision) bool {
 	return d.Reason == o.Reason && d.Fault == o.Fault && d.levelName() == o.levelName() && d.Guard == o.Guard &&
 		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder && d.overriddenAs(o) &&
 		same(d.Scale, o.Scale) && same(d.InForce, o.InForce)
+}
+
+// applied is the scale that was to be applied: the target's own, or that of all
+// which throttle the provider.
+func (d *Decision) applied() Number {
+	if d.Combined != nil {
+		return d.Combined.Scale
+	}
+	return d.Scale
 }
 
 // levelName is the level in capitals, or UNKNOWN.

@@ -35,6 +35,9 @@ func (d *Decision) explain() string {
 		fmt.Fprintf(&b, "%s; nothing was decided yet, and nothing is applied until there are signals or %s have passed, now %s",
 			d.Detail, figures.Duration(d.staleAfter), seconds(d.AgeSeconds))
 	}
+	if d.Combined != nil {
+		b.WriteString(d.Combined.explain())
+	}
 	b.WriteString(d.explainOutcome())
 	return b.String()
 }
@@ -111,7 +114,7 @@ func (d *Decision) explainOutcome() string {
 	var b strings.Builder
 	switch d.Outcome {
 	case OutcomeApplied:
-		if d.InForce == d.Scale {
+		if d.InForce == d.applied() {
 			b.WriteString("; applied and read back")
 			break
 		}

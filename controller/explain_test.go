@@ -211,7 +211,7 @@ func TestADecisionTellsItsWholeWayFromTheSignalsToTheGuard(t *testing.T) {
 	})
 	l := newLine(limited, now)
 	p := l.throttles[0]
-	p.read, p.state = true, coordinator.State{BasePerSecond: 2000, FloorPerSecond: 1, Scale: 0.2}
+	p.outlet = &outlet{read: true, state: coordinator.State{BasePerSecond: 2000, FloorPerSecond: 1, Scale: 0.2}}
 	var d *Decision
 	for _, depth := range []float64{8600, 8214} {
 		now = now.Add(5 * time.Second)

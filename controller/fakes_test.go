@@ -180,7 +180,7 @@ func target(t testing.TB, name string, g Gate, change ...func(*Target)) Target {
 	}
 	mark := func(percent float64) pressure.Mark { return pressure.Mark{Value: percent, Percent: true} }
 	target := Target{
-		Name: name, CoordinatorIDs: []string{"bars"}, Names: metrics.DefaultNames(),
+		Name: name, CoordinatorIDs: []string{"bars"}, Names: metrics.DefaultNames(), Combine: CombineWorst,
 		Providers: []Provider{{Name: "ibkr", URL: "http://" + name, Gate: g, LawName: policy.StepName, Law: law}},
 		SoftEnter: mark(50), SoftExit: mark(40), HardEnter: mark(80), HardExit: mark(70), CoolDown: 10 * time.Second,
 		Lease: 15 * time.Second, StaleAfter: 30 * time.Second, FailMode: coordinator.FailSafe, SafeScale: 0.5,

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
-	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
@@ -28,20 +27,16 @@ type line struct {
 	seen *sight
 }
 
-// throttle is one provider of a line.
+// throttle is what a line makes of one provider.
 type throttle struct {
 	Provider
 
 	scale   float64 // the last one wanted; NaN before the first
 	newest  time.Time
-	decided time.Time         // when the law decided last; zero before
-	state   coordinator.State // the last one read back
-	read    bool              // there is one
+	decided time.Time // when the law decided last; zero before
+	outlet  *outlet
 
-	standbyUntil time.Time // another controller holds the lease so long
-	holder       string    // that controller; empty where there is none
-	suspect      bool      // the coordinator did not answer the last time
-	previous     *Decision // the last one that was told of
+	previous *Decision // the last one that was told of
 
 	limiter  *Limiter
 	deadTime deadTime
@@ -75,7 +70,7 @@ func newLine(t Target, now time.Time) *line {
 		seed := fnv.New64a()
 		fmt.Fprintf(seed, "%s\x00%s\x00%s", t.Name, p.URL, p.Name)
 		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN(), limiter: NewLimiter(p.Guard, seed.Sum64()),
-			room: room{items: Number(math.NaN())}})
+			room: room{items: Number(math.NaN())}, outlet: &outlet{provider: p, combine: t.Combine}})
 	}
 	return l
 }
@@ -224,7 +219,7 @@ func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 		InForce: unknown, BaseRate: unknown, Effective: unknown, DeadTimeSeconds: unknown,
 		Outcome: OutcomeNothing, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
 	}
-	if f.kind == FaultNone && policy.Needs(p.Law).Has(policy.SignalBase) && !p.read {
+	if f.kind == FaultNone && policy.Needs(p.Law).Has(policy.SignalBase) && !p.outlet.read {
 		f = fault{FaultBaseUnknown, fmt.Sprintf("the law %s needs the base rate of provider %q, and its coordinator has not told it", p.LawName, p.Name)}
 	}
 	d.Fault, d.Detail = f.kind, f.detail
@@ -263,8 +258,8 @@ func (l *line) decideByLaw(now time.Time, p *throttle, d *Decision) {
 	if !p.decided.IsZero() {
 		in.Elapsed = now.Sub(p.decided)
 	}
-	if p.read {
-		in.BasePerSecond, in.FloorPerSecond, in.InForce = p.state.BasePerSecond, p.state.FloorPerSecond, p.state.Scale
+	if o := p.outlet; o.read {
+		in.BasePerSecond, in.FloorPerSecond, in.InForce = o.state.BasePerSecond, o.state.FloorPerSecond, o.state.Scale
 	}
 	p.deadTime.saw(now, in.Elapsed, s.newest, in.ArrivalsPerSecond)
 	in.DeadTime = p.DeadTime

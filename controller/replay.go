@@ -42,13 +42,11 @@ func (r *Replay) Tick(ctx context.Context, now time.Time, snapshot metrics.Snaps
 	} else {
 		r.c.view = view{snapshot: snapshot, fresh: true, at: now}
 	}
-	all := r.c.decide(now)
-	decisions := make([]*Decision, len(all))
-	for i, a := range all {
+	decisions, all := r.c.decide(now)
+	for _, a := range all {
 		a.ask(ctx)
 		a.took = 0
 		r.c.settle(now, a)
-		decisions[i] = a.decision
 	}
 	return decisions
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/headgate/headgate/controller/policy"
@@ -20,6 +19,8 @@ type Target struct {
 	Name           string   // unique among the targets
 	CoordinatorIDs []string // at least one; the worst of them counts
 	Providers      []Provider
+	Combine        Combine       // with other targets that throttle the same provider; equal in all of them
+	Weight         float64       // of CombineWeights, > 0
 	Names          metrics.Names // under which the coordinators' series are read
 
 	// Capacity is the most items that the queues may hold, all replicas of a
@@ -89,6 +90,7 @@ func (t Target) Validate() error {
 	if !(t.Capacity >= 0) || math.IsInf(t.Capacity, 0) {
 		report(invalid.New("queue_capacity", t.Capacity, "items >= 0"))
 	}
+	report(t.validateCombine())
 	report(t.Names.Validate())
 	report(t.validateNeeds())
 	if !t.relative() || t.Capacity > 0 {
@@ -160,7 +162,7 @@ func validateAll(targets []Target) error {
 	var errs []error
 	names := map[string]bool{}
 	read := map[string]metrics.Names{}
-	throttled := map[[2]string]string{}
+	throttled := map[outletKey]Target{}
 	for _, t := range targets {
 		errs = append(errs, t.Validate())
 		if names[t.Name] {
@@ -175,13 +177,13 @@ func validateAll(targets []Target) error {
 			read[id] = t.Names
 		}
 		for _, p := range t.Providers {
-			key := [2]string{strings.TrimRight(p.URL, "/"), p.Name}
-			if other, has := throttled[key]; has && !t.Disabled {
-				errs = append(errs, invalid.New(fmt.Sprintf("target %q: provider", t.Name), p.Name,
-					fmt.Sprintf("a provider that no other target throttles: %q does", other)))
+			other, has := throttled[p.key()]
+			if has && other.Combine != t.Combine && !t.Disabled {
+				errs = append(errs, invalid.New(fmt.Sprintf("target %q: combine", t.Name), string(t.Combine),
+					fmt.Sprintf("%s, as target %q has it, which throttles provider %q too", other.Combine, other.Name, p.Name)))
 			}
-			if !t.Disabled {
-				throttled[key] = t.Name
+			if !has && !t.Disabled {
+				throttled[p.key()] = t
 			}
 		}
 	}

@@ -83,6 +83,9 @@ type Target struct {
 	Enabled bool `env:"HEADGATE_ENABLED, default=true" help:"whether the target is controlled at all"`
 	DryRun  bool `env:"HEADGATE_DRY_RUN, default=false" help:"decide and explain, apply nothing"`
 
+	Combine string  `env:"HEADGATE_COMBINE, default=worst" oneof:"worst weights share" help:"how this target's scale becomes one with those of other targets that throttle the same provider: the lowest, or the mean by weight or by share of the arrivals"`
+	Weight  float64 `env:"HEADGATE_WEIGHT, default=1" min:"0.001" max:"1000" help:"weight of this target's scale where they are combined by weights"`
+
 	QueueCapacity float64       `env:"HEADGATE_QUEUE_CAPACITY, default=0" min:"0" max:"1e12" help:"items that may wait at most, for a coordinator that does not export it; 0 is to read the series"`
 	SoftEnter     pressure.Mark `env:"HEADGATE_SOFT_ENTER, default=50%" help:"SOFT above this depth"`
 	SoftExit      pressure.Mark `env:"HEADGATE_SOFT_EXIT, default=40%" help:"OK again at or below this depth"`

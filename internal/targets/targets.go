@@ -21,6 +21,7 @@ func New(t settings.Target, gate controller.Gate) (controller.Target, error) {
 	law, lawErr := Law(t)
 	return controller.Target{
 		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: names,
+		Combine: controller.Combine(t.Combine), Weight: t.Weight,
 		Providers: []controller.Provider{{
 			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
 			DeadTime: t.Law.DeadTime, Guard: guard(t),
