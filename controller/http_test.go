@@ -225,12 +225,21 @@ headgate_controller_headroom_items{provider="ibkr",target="bars"} 460
 # TYPE headgate_controller_level gauge
 headgate_controller_level{target="bad"} 1
 headgate_controller_level{target="bars"} 1
+# HELP headgate_controller_observed 1 for each coordinator that a target observes.
+# TYPE headgate_controller_observed gauge
+headgate_controller_observed{coordinator_id="bars",target="bad"} 1
+headgate_controller_observed{coordinator_id="bars",target="bars"} 1
+headgate_controller_observed{coordinator_id="bars",target="off"} 0
 # HELP headgate_controller_queries_total Queries sent to Prometheus.
 # TYPE headgate_controller_queries_total counter
 headgate_controller_queries_total 3
 # HELP headgate_controller_query_errors_total Queries to Prometheus that gave no snapshot.
 # TYPE headgate_controller_query_errors_total counter
 headgate_controller_query_errors_total 1
+# HELP headgate_controller_scale_asked Scale that the coordinator was last asked to put in force, from 0 to 1; absent at standby and in a dry run.
+# TYPE headgate_controller_scale_asked gauge
+headgate_controller_scale_asked{provider="ibkr",target="bad"} 0.5
+headgate_controller_scale_asked{provider="ibkr",target="bars"} 0.5
 # HELP headgate_controller_scale_in_force Scale that the coordinator last answered to be in force, from 0 to 1.
 # TYPE headgate_controller_scale_in_force gauge
 headgate_controller_scale_in_force{provider="ibkr",target="bars"} 0.5
@@ -251,16 +260,29 @@ headgate_controller_standby{provider="ibkr",target="bars"} 0
 headgate_controller_targets{state="controlled"} 2
 headgate_controller_targets{state="disabled"} 1
 headgate_controller_targets{state="dry_run"} 0
+# HELP headgate_controller_threshold_items Depth at which a level of the target begins or ends, at the capacity last seen.
+# TYPE headgate_controller_threshold_items gauge
+headgate_controller_threshold_items{target="bad",threshold="hard_enter"} 800
+headgate_controller_threshold_items{target="bad",threshold="hard_exit"} 700
+headgate_controller_threshold_items{target="bad",threshold="soft_enter"} 500
+headgate_controller_threshold_items{target="bad",threshold="soft_exit"} 400
+headgate_controller_threshold_items{target="bars",threshold="hard_enter"} 800
+headgate_controller_threshold_items{target="bars",threshold="hard_exit"} 700
+headgate_controller_threshold_items{target="bars",threshold="soft_enter"} 500
+headgate_controller_threshold_items{target="bars",threshold="soft_exit"} 400
 `
 		names := []string{
 			metrics.ControllerApplyErrors, metrics.ControllerDecisions, metrics.ControllerHeadroom, metrics.ControllerLevel, metrics.ControllerQueries,
 			metrics.ControllerQueryErrors, metrics.ControllerScaleInForce, metrics.ControllerScaleWanted,
 			metrics.ControllerSignalAge, metrics.ControllerStandby, metrics.ControllerTargets,
+			metrics.ControllerScaleAsked, metrics.ControllerThreshold, metrics.ControllerObserved,
 		}
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
 			t.Error(err)
 		}
 
+		p.set(func(p *fakePrometheus) { p.err = nil }) // the dead time is told while the law decides
+		pass(time.Minute)
 		var declared, exported []string
 		for _, s := range metrics.Catalog() {
 			if strings.HasPrefix(s.Name, "headgate_controller_") {

@@ -39,7 +39,8 @@ func newInstruments() *instruments {
 // gauges are made at scrape time from the last decisions.
 var gauges = []string{
 	metrics.ControllerTargets, metrics.ControllerLevel, metrics.ControllerSignalAge,
-	metrics.ControllerScaleWanted, metrics.ControllerScaleInForce, metrics.ControllerStandby,
+	metrics.ControllerScaleWanted, metrics.ControllerScaleAsked, metrics.ControllerScaleInForce,
+	metrics.ControllerThreshold, metrics.ControllerObserved, metrics.ControllerDeadTime, metrics.ControllerStandby,
 	metrics.ControllerHeadroom,
 }
 
@@ -72,26 +73,40 @@ func (c *Controller) Collect(to chan<- prometheus.Metric) {
 	states := map[string]int{"controlled": 0, "dry_run": 0, "disabled": 0}
 	for _, row := range c.rows {
 		states[row.target.state()]++
+		for _, id := range row.target.CoordinatorIDs {
+			gauge(metrics.ControllerObserved, oneIf(!row.target.Disabled), row.target.Name, id)
+		}
 		for i, d := range row.latest {
 			if i == 0 {
 				gauge(metrics.ControllerSignalAge, d.AgeSeconds, d.Target)
 				if d.Level != nil {
 					gauge(metrics.ControllerLevel, Number(*d.Level), d.Target)
 				}
+				gauge(metrics.ControllerThreshold, d.SoftEnter, d.Target, "soft_enter")
+				gauge(metrics.ControllerThreshold, d.SoftExit, d.Target, "soft_exit")
+				gauge(metrics.ControllerThreshold, d.HardEnter, d.Target, "hard_enter")
+				gauge(metrics.ControllerThreshold, d.HardExit, d.Target, "hard_exit")
 			}
 			gauge(metrics.ControllerScaleWanted, d.Scale, d.Target, d.Provider)
 			gauge(metrics.ControllerScaleInForce, d.InForce, d.Target, d.Provider)
 			gauge(metrics.ControllerHeadroom, d.HeadroomItems, d.Target, d.Provider)
-			standby := Number(0)
-			if d.Outcome == OutcomeStandby {
-				standby = 1
+			gauge(metrics.ControllerDeadTime, d.DeadTimeSeconds, d.Target, d.Provider)
+			gauge(metrics.ControllerStandby, oneIf(d.Outcome == OutcomeStandby), d.Target, d.Provider)
+			if d.Outcome == OutcomeApplied || d.Outcome == OutcomeFailed {
+				gauge(metrics.ControllerScaleAsked, d.applied(), d.Target, d.Provider)
 			}
-			gauge(metrics.ControllerStandby, standby, d.Target, d.Provider)
 		}
 	}
 	for state, n := range states {
 		gauge(metrics.ControllerTargets, Number(n), state)
 	}
+}
+
+func oneIf(is bool) Number {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // state is what is done with the target.

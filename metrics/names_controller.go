@@ -6,8 +6,12 @@ const (
 	ControllerLevel         = "headgate_controller_level"
 	ControllerSignalAge     = "headgate_controller_signal_age_seconds"
 	ControllerScaleWanted   = "headgate_controller_scale_wanted"
+	ControllerScaleAsked    = "headgate_controller_scale_asked"
 	ControllerScaleInForce  = "headgate_controller_scale_in_force"
 	ControllerHeadroom      = "headgate_controller_headroom_items"
+	ControllerThreshold     = "headgate_controller_threshold_items"
+	ControllerObserved      = "headgate_controller_observed"
+	ControllerDeadTime      = "headgate_controller_dead_time_seconds"
 	ControllerStandby       = "headgate_controller_standby"
 	ControllerDecisions     = "headgate_controller_decisions_total"
 	ControllerApplyErrors   = "headgate_controller_apply_errors_total"
@@ -17,6 +21,10 @@ const (
 	ControllerTickDuration  = "headgate_controller_tick_duration_seconds"
 	ControllerBuildInfo     = "headgate_controller_build_info"
 )
+
+// LabelThreshold names a mark on the depth: soft_enter, soft_exit, hard_enter or
+// hard_exit.
+const LabelThreshold = "threshold"
 
 // controllerSeries are what the controller says about itself.
 func controllerSeries() []Series {
@@ -31,10 +39,18 @@ func controllerSeries() []Series {
 			Help: "Age of the oldest depth that the last decision was made of."},
 		{Name: ControllerScaleWanted, Kind: Gauge, Labels: line,
 			Help: "Scale that the last decision wants, from 0 to 1."},
+		{Name: ControllerScaleAsked, Kind: Gauge, Labels: line,
+			Help: "Scale that the coordinator was last asked to put in force, from 0 to 1; absent at standby and in a dry run."},
 		{Name: ControllerScaleInForce, Kind: Gauge, Labels: line,
 			Help: "Scale that the coordinator last answered to be in force, from 0 to 1."},
 		{Name: ControllerHeadroom, Kind: Gauge, Labels: line,
 			Help: "Items that the queue has room for at the worst, at the measured dead time and the least drain of the last hour; below 0 it may overflow."},
+		{Name: ControllerThreshold, Kind: Gauge, Labels: []string{LabelTarget, LabelThreshold},
+			Help: "Depth at which a level of the target begins or ends, at the capacity last seen."},
+		{Name: ControllerObserved, Kind: Gauge, Labels: []string{LabelTarget, LabelCoordinatorID},
+			Help: "1 for each coordinator that a target observes."},
+		{Name: ControllerDeadTime, Kind: Gauge, Labels: line,
+			Help: "Time from a change in the queue until the changed rate reaches the provider, as set or measured."},
 		{Name: ControllerStandby, Kind: Gauge, Labels: line,
 			Help: "1 while another controller holds the provider's lease, else 0."},
 		{Name: ControllerDecisions, Kind: Counter, Labels: []string{LabelTarget, LabelReason},
