@@ -154,6 +154,7 @@ func (c *Controller) begin(now time.Time) {
 		if row.target.Disabled {
 			continue
 		}
+		c.metrics.begin(row.target)
 		l := newLine(row.target, now)
 		c.lines = append(c.lines, l)
 		for _, p := range l.throttles {

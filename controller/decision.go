@@ -21,6 +21,8 @@ const (
 	ReasonWaiting  Reason = "waiting"   // there was none yet, nor a last scale
 )
 
+func reasons() []Reason { return []Reason{ReasonLaw, ReasonHold, ReasonFailMode, ReasonWaiting} }
+
 // Fault says why the signals were no good. It is one of a closed set.
 type Fault string
 
@@ -60,6 +62,13 @@ const (
 	ApplyStaleSequence   ApplyFault = "stale_sequence" // a newer lease of this very holder is in force
 	ApplyBusy            ApplyFault = "busy"           // too many unreachable coordinators were in line before it
 )
+
+// applyFaults are all but ApplyNone.
+func applyFaults() []ApplyFault {
+	return []ApplyFault{
+		ApplyTimeout, ApplyUnreachable, ApplyUnknownProvider, ApplyRefused, ApplyServerError, ApplyStaleSequence, ApplyBusy,
+	}
+}
 
 // Number is a float64 that is null in JSON where it is not known, which is NaN.
 type Number float64

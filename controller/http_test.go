@@ -211,13 +211,30 @@ func TestMetricsAreThoseOfTheCatalogAndClean(t *testing.T) {
 		want := `
 # HELP headgate_controller_apply_errors_total Scales that could not be applied, by reason.
 # TYPE headgate_controller_apply_errors_total counter
+headgate_controller_apply_errors_total{provider="ibkr",reason="busy",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="busy",target="bars"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="refused",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="refused",target="bars"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="server_error",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="server_error",target="bars"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="stale_sequence",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="stale_sequence",target="bars"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="timeout",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="timeout",target="bars"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="unknown_provider",target="bad"} 0
+headgate_controller_apply_errors_total{provider="ibkr",reason="unknown_provider",target="bars"} 0
 headgate_controller_apply_errors_total{provider="ibkr",reason="unreachable",target="bad"} 3
+headgate_controller_apply_errors_total{provider="ibkr",reason="unreachable",target="bars"} 0
 # HELP headgate_controller_decisions_total Decisions made, by reason.
 # TYPE headgate_controller_decisions_total counter
+headgate_controller_decisions_total{reason="fail_mode",target="bad"} 0
+headgate_controller_decisions_total{reason="fail_mode",target="bars"} 0
 headgate_controller_decisions_total{reason="hold",target="bad"} 1
 headgate_controller_decisions_total{reason="hold",target="bars"} 1
 headgate_controller_decisions_total{reason="law",target="bad"} 2
 headgate_controller_decisions_total{reason="law",target="bars"} 2
+headgate_controller_decisions_total{reason="waiting",target="bad"} 0
+headgate_controller_decisions_total{reason="waiting",target="bars"} 0
 # HELP headgate_controller_headroom_items Items that the queue has room for at the worst, at the measured dead time and the least drain of the last hour; below 0 it may overflow.
 # TYPE headgate_controller_headroom_items gauge
 headgate_controller_headroom_items{provider="ibkr",target="bars"} 460

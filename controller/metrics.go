@@ -36,6 +36,19 @@ func newInstruments() *instruments {
 	}
 }
 
+// begin sets what is counted of a target to 0, so that the first of it is seen
+// as a rise.
+func (i *instruments) begin(t Target) {
+	for _, r := range reasons() {
+		i.decisions.WithLabelValues(t.Name, string(r))
+	}
+	for _, p := range t.Providers {
+		for _, f := range applyFaults() {
+			i.applyErrors.WithLabelValues(t.Name, p.Name, string(f))
+		}
+	}
+}
+
 // gauges are made at scrape time from the last decisions.
 var gauges = []string{
 	metrics.ControllerTargets, metrics.ControllerLevel, metrics.ControllerSignalAge,
