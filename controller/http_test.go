@@ -319,3 +319,24 @@ headgate_controller_threshold_items{target="bars",threshold="soft_exit"} 400
 		}
 	})
 }
+
+func TestTheScaleAskedForIsThatOfAllTargetsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPrometheus()
+		p.depth["bars"], p.depth["ticks"] = 100, 600
+		c, stop := start(t, config(), p, nil, shared(t, newGate(), func(bars, ticks *Target) {
+			bars.Combine, ticks.Combine = CombineWorst, CombineWorst
+		})...)
+		defer stop()
+		pass(time.Second)
+		want := `
+# HELP headgate_controller_scale_asked Scale that the coordinator was last asked to put in force, from 0 to 1; absent at standby and in a dry run.
+# TYPE headgate_controller_scale_asked gauge
+headgate_controller_scale_asked{provider="ibkr",target="bars"} 0.5
+headgate_controller_scale_asked{provider="ibkr",target="ticks"} 0.5
+`
+		if err := testutil.CollectAndCompare(c, strings.NewReader(want), metrics.ControllerScaleAsked); err != nil {
+			t.Error(err)
+		}
+	})
+}
