@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/statuspage"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
 )
@@ -85,7 +87,7 @@ settings are environment variables:
 	return settings.WriteUsage(to, settings.Variables(settings.Controller{}))
 }
 
-// serve runs the loop and the HTTP server until one of them ends, a signal
+// serve runs the loop, its status page and the HTTP server until one of them ends, a signal
 // comes, or ctx ends; then it ends all.
 func serve(ctx context.Context, s settings.Controller, loop *controller.Controller, log *slog.Logger) error {
 	registry := prom.NewRegistry()
@@ -94,10 +96,19 @@ func serve(ctx context.Context, s settings.Controller, loop *controller.Controll
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	loopCtx, stopLoop := context.WithCancel(ctx)
 	group.Add(func() error { return loop.Run(loopCtx) }, func(error) { stopLoop() })
-	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, loop.Handler(registry), log); err != nil {
+	page, err := statuspage.New(loop)
+	if err != nil {
 		return err
 	}
-	err := group.Run()
+	pageCtx, stopPage := context.WithCancel(ctx)
+	group.Add(func() error { return page.Run(pageCtx) }, func(error) { stopPage() })
+	mux := http.NewServeMux()
+	page.AddTo(mux)
+	mux.Handle("/", loop.Handler(registry))
+	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, mux, log); err != nil {
+		return err
+	}
+	err = group.Run()
 	if errors.Is(err, run.ErrSignal) || ctx.Err() != nil {
 		return nil
 	}
