@@ -78,6 +78,14 @@ sizes: build ## tell what is compiled in: packages, go.sum lines, bytes of each 
 	done
 	@printf 'go.sum           %4d lines\n' "$$(wc -l < go.sum)"
 
+.PHONY: images
+images: ## build the container images: make images [REGISTRY=name] [TAG=tag] [BUILDER=docker|podman|buildah]
+	@BUILDER='$(BUILDER)' tools/images/build '$(or $(REGISTRY),ghcr.io/headgate)' '$(or $(TAG),$(VERSION))'
+
+.PHONY: images-check
+images-check: ## check what would be in the images, without a builder
+	@CGO_ENABLED=0 $(GO) -C tools/images run . '$(CURDIR)'
+
 .PHONY: docs
 docs: ## write the generated parts of the docs anew
 	@$(GO) generate ./...
