@@ -1,7 +1,7 @@
 // Command e2e checks every promise about scaling on a real Kubernetes API
 // server, a real KEDA and a real HorizontalPodAutoscaler:
 //
-//	go run . [-run REGEX] [-keep] [-list]
+//	go run . [-run REGEX] [-storm DURATION] [-keep] [-list]
 //
 // The servers are built from their Go modules once and cached. Progress goes to
 // standard error; the last line on standard output is one JSON object. The
@@ -58,6 +58,7 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	flags := flag.NewFlagSet("e2e", flag.ContinueOnError)
 	pattern := flags.String("run", "", "run only the scenarios whose name matches this regular expression")
 	keep := flags.Bool("keep", false, "keep the folder with all logs, also when everything holds")
+	storm := flags.Duration("storm", scenario.StormFor, "how long the scaler stands under clients that behave badly")
 	list := flags.Bool("list", false, "list the scenarios and end")
 	if err := flags.Parse(args); err != nil {
 		return false, err
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 		return false, fmt.Errorf("-run: %w", err)
 	}
 	var chosen []scenario.Scenario
-	for _, s := range scenario.All() {
+	for _, s := range scenario.All(*storm) {
 		if matches.MatchString(s.Name) {
 			chosen = append(chosen, s)
 		}

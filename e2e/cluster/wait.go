@@ -36,6 +36,18 @@ func Poll(ctx context.Context, condition func(context.Context) error) error {
 	}
 }
 
+// Pause waits and reports whether ctx is still there.
+func Pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }

@@ -1,10 +1,13 @@
 package scenario
 
-// All lists the scenarios.
-func All() []Scenario {
+import "time"
+
+// All lists every scenario in the order in which they begin, the long ones
+// first. A storm lasts as long as is said.
+func All(storm time.Duration) []Scenario {
 	return []Scenario{
 		External, SignalsLost, ScalerLost, Seed, Manifests, Push,
 		StoreBoundDepth, StoreBoundDesired, StoreBoundDesiredStepBack, StoreBoundRelative, StoreBoundRelativeStepBack,
-		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey, Many,
+		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey, Many, Storm(storm),
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -82,34 +84,67 @@ func (e *Env) explainOne(ctx context.Context, scaledObject string) (explanation,
 // series reads the series that a process exports, as a sum over those of one
 // name that have the given labels, written as name="value" pairs.
 func series(ctx context.Context, metricsURL, name string, labels ...string) (float64, error) {
-	text, err := fetch(ctx, metricsURL)
+	all, err := exported(ctx, metricsURL)
 	if err != nil {
 		return 0, err
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	return all.sum(name, labels...)
+}
+
+// families are all series that a process exports, by name.
+type families map[string]*dto.MetricFamily
+
+func exported(ctx context.Context, metricsURL string) (families, error) {
+	text, err := fetch(ctx, metricsURL)
 	if err != nil {
-		return 0, fmt.Errorf("read the series of %s: %w", metricsURL, err)
+		return nil, err
 	}
-	family := families[name]
-	if family == nil {
-		return 0, fmt.Errorf("%s has no series %s", metricsURL, name)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	all, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the series of %s: %w", metricsURL, err)
 	}
+	return all, nil
+}
+
+// sum is the sum over the series of one name that have the labels. A name that
+// is not exported is an error.
+func (f families) sum(name string, labels ...string) (float64, error) {
+	metrics, err := f.with(name, labels...)
 	sum := 0.0
-	for _, metric := range family.GetMetric() {
+	for _, m := range metrics {
+		sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+	}
+	return sum, err
+}
+
+// atMost is how many observations of a histogram did not exceed a bound, which
+// has to be one of its buckets', and how many there are.
+func (f families) atMost(bound float64, name string, labels ...string) (within, all uint64, err error) {
+	metrics, err := f.with(name, labels...)
+	for _, m := range metrics {
+		all += m.GetHistogram().GetSampleCount()
+		at := slices.IndexFunc(m.GetHistogram().GetBucket(), func(b *dto.Bucket) bool { return b.GetUpperBound() == bound })
+		if at < 0 {
+			return 0, 0, fmt.Errorf("the histogram %s has no bucket up to %v", name, bound)
+		}
+		within += m.GetHistogram().GetBucket()[at].GetCumulativeCount()
+	}
+	return within, all, err
+}
+
+func (f families) with(name string, labels ...string) ([]*dto.Metric, error) {
+	family := f[name]
+	if family == nil {
+		return nil, fmt.Errorf("no series %s is exported", name)
+	}
+	return slices.DeleteFunc(slices.Clone(family.GetMetric()), func(m *dto.Metric) bool {
 		has := map[string]bool{}
-		for _, pair := range metric.GetLabel() {
+		for _, pair := range m.GetLabel() {
 			has[fmt.Sprintf("%s=%q", pair.GetName(), pair.GetValue())] = true
 		}
-		matches := true
-		for _, label := range labels {
-			matches = matches && has[label]
-		}
-		if matches {
-			sum += metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue()
-		}
-	}
-	return sum, nil
+		return slices.ContainsFunc(labels, func(label string) bool { return !has[label] })
+	}), nil
 }
 
 // levelChange is a coordinator's word that its level has changed.

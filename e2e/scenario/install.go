@@ -35,7 +35,7 @@ type Plan struct {
 	Job      string            // the pipelines' job file; the usual one where empty
 	Settings map[string]string // of the controller and the scaler
 	Edits    []Edit
-	Without  []string // Deployments that are left away
+	Without  []string // names of Deployments that are left away, with their ScaledObjects
 }
 
 // Edit changes objects before they are applied.
@@ -57,7 +57,8 @@ func (e *Env) Render(ctx context.Context, p Plan) ([]*cluster.Object, error) {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(o *cluster.Object) bool {
-		return o.GetKind() == "Namespace" || o.GetKind() == "Deployment" && slices.Contains(p.Without, o.GetName())
+		scales := o.GetKind() == "Deployment" || o.GetKind() == "ScaledObject"
+		return o.GetKind() == "Namespace" || scales && slices.Contains(p.Without, o.GetName())
 	})
 	job := p.Job
 	if job == "" {

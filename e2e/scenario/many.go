@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,12 +96,20 @@ var Many = Scenario{Name: "many-scaled-objects", Alone: true, Limit: 10 * time.M
 // until KEDA has taken all.
 func (e *Env) many(ctx context.Context, trigger string) error {
 	var b strings.Builder
+	var names []string
 	for i := range manyObjects {
-		b.WriteString(scaled{name: fmt.Sprintf("many-%d", i), most: 10, polling: manyPolling, cool: time.Second, trigger: trigger}.yaml(e.Namespace))
+		name := fmt.Sprintf("many-%d", i)
+		names = append(names, name)
+		b.WriteString(scaled{name: name, most: 10, polling: manyPolling, cool: time.Second, trigger: trigger}.yaml(e.Namespace))
 	}
 	if _, err := e.Cluster.ApplyYAML(ctx, b.String()); err != nil {
 		return err
 	}
+	return e.ready(ctx, names)
+}
+
+// ready waits until KEDA has taken ScaledObjects.
+func (e *Env) ready(ctx context.Context, names []string) error {
 	ctx, cancel := within(ctx, 2*time.Minute, "being taken by KEDA")
 	defer cancel()
 	return cluster.Poll(ctx, func(ctx context.Context) error {
@@ -108,14 +117,14 @@ func (e *Env) many(ctx context.Context, trigger string) error {
 		if err != nil {
 			return err
 		}
-		ready := 0
+		left := slices.Clone(names)
 		for i := range all.Items {
-			if strings.HasPrefix(all.Items[i].GetName(), "many-") && cluster.Condition(&all.Items[i], "Ready") == "True" {
-				ready++
+			if cluster.Condition(&all.Items[i], "Ready") == "True" {
+				left = slices.DeleteFunc(left, func(name string) bool { return name == all.Items[i].GetName() })
 			}
 		}
-		if ready != manyObjects {
-			return fmt.Errorf("%d of %d ScaledObjects are ready", ready, manyObjects)
+		if len(left) > 0 {
+			return fmt.Errorf("%d of %d ScaledObjects are not ready: %v", len(left), len(names), left[:min(5, len(left))])
 		}
 		return nil
 	})
@@ -148,11 +157,7 @@ func (e *Env) measure(ctx context.Context) (cost, error) {
 		return cost{}, err
 	}
 	began := time.Now()
-	window := time.NewTimer(manyMeasured)
-	defer window.Stop()
-	select {
-	case <-window.C:
-	case <-ctx.Done():
+	if !cluster.Pause(ctx, manyMeasured) {
 		return cost{}, context.Cause(ctx)
 	}
 	after, err := e.counters()
