@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/headgate/headgate/deploy/monitoring/dashboards"
 	"github.com/headgate/headgate/deploy/monitoring/rules"
 )
 
 const (
 	rulesFile = "deploy/prometheus/headgate.rules.yaml"
 	ruleFile  = "deploy/prometheus/prometheus-rule.yaml"
+	boards    = "deploy/grafana/dashboards"
 	chart     = "deploy/helm/headgate/files" // a chart reads nothing outside of its folder
 )
 
@@ -31,5 +33,13 @@ func generate(root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	files[chart+"/rules.yaml"] = []byte(chartRules + groups)
+	made, err := dashboards.All()
+	if err != nil {
+		return nil, err
+	}
+	for name, content := range made {
+		files[boards+"/"+name] = content
+		files[chart+"/dashboards/"+name] = content
+	}
 	return files, nil
 }

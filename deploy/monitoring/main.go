@@ -1,5 +1,5 @@
 // Monitoring writes what Headgate's monitoring is delivered as: the rules as an
-// object of prometheus-operator, and the copies of the chart.
+// object of prometheus-operator, the dashboards, and the copies of the chart.
 //
 //	monitoring write [ROOT]    write all files anew; ROOT is the repository
 package main
