@@ -68,6 +68,7 @@ func (l *Limiter) Limit(elapsed time.Duration, level pressure.Level, wanted, las
 	l.clock += max(0, elapsed)
 	scale, bit := l.guard.bound(level, wanted)
 	if math.IsNaN(last) {
+		l.parked = scale == 0
 		return scale, bit
 	}
 	if allowed, rail := l.rise(elapsed, scale, last); rail != GuardNone {

@@ -50,6 +50,14 @@ func TestParkedProvidersComeBackOneAfterAnother(t *testing.T) {
 	}
 }
 
+func TestOneThatIsParkedByItsFirstDecisionWaitsForItsTurnToo(t *testing.T) {
+	l := NewLimiter(Guard{HardCap: 1, ResumeWithin: time.Hour}, 1)
+	l.Limit(0, pressure.Hard, 0, math.NaN())
+	if scale, bit := l.Limit(time.Second, pressure.OK, 1, 0); scale != 0 || bit != GuardResume {
+		t.Errorf("the scale is %v, held by %q, want 0 until its turn", scale, bit)
+	}
+}
+
 func TestADirectionIsChangedOnlySoOftenInAnHour(t *testing.T) {
 	l := NewLimiter(Guard{HardCap: 1, ReversalsPerHour: 4}, 1)
 	scale, reversals, direction := 0.5, 0, 0.0
