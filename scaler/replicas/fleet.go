@@ -29,7 +29,7 @@ const (
 	CauseMin        Cause = "min"         // the least that may be asked for
 	CauseMax        Cause = "max"         // the most that may be asked for
 	CauseGrowth     Cause = "growth"      // one step at a time
-	CauseSettling   Cause = "settling"    // the last scale-out has not been judged yet
+	CauseSettling   Cause = "settling"    // the last change of the replicas has not shown in the drain yet
 	CauseStoreBound Cause = "store_bound" // more replicas do not drain more
 	CauseNoDrain    Cause = "no_drain"    // nothing is drained, or nothing is known of it: what is there is held
 	CauseLevel      Cause = "level"       // the level holds the fleet
@@ -111,7 +111,7 @@ func (f *Fleet) Step(elapsed time.Duration, s Signals) (p Plan, ok bool) {
 		Fruitless: f.guard.Fruitless, Judging: f.guard.Judging,
 	}
 	p.Wanted, p.Replicas, p.Cause = f.wanted(demand, s.Replicas)
-	f.limit(&p, s.Replicas)
+	f.limit(&p, s)
 	f.asked = p.Replicas
 	return p, true
 }
@@ -129,14 +129,15 @@ func (f *Fleet) wanted(demand float64, replicas int) (exact float64, rounded int
 }
 
 // limit lets each guard have its say on a plan.
-func (f *Fleet) limit(p *Plan, replicas int) {
+func (f *Fleet) limit(p *Plan, s Signals) {
+	replicas := s.Replicas
 	atMost := func(most int, cause Cause) {
 		if p.Replicas > most {
 			p.Replicas, p.Cause = most, cause
 		}
 	}
 	atMost(max(replicas+1, int(f.config.Growth*float64(replicas))), CauseGrowth)
-	if f.guard.Judging {
+	if f.guard.Judging || f.guard.Unmeasured(s) {
 		atMost(max(replicas, f.asked), CauseSettling)
 	}
 	if f.guard.Bound {

@@ -129,6 +129,64 @@ func TestAStoreBoundFleetStopsToGrowWithinAFewSteps(t *testing.T) {
 	}
 }
 
+// obey is an autoscaler that asks every so many ticks, pods that write after so
+// many more, and a drain that is not known while a replica has one sample only.
+func obey(fleet *replicas.Fleet, p *plant, every, delay int, d time.Duration) (most int, last replicas.Plan) {
+	const tick = 5 * time.Second
+	coming := map[int]int{}
+	seen := 0
+	for i := range int(d / tick) {
+		if n, come := coming[i]; come {
+			p.n = n
+		}
+		s := p.run(tick)
+		if p.n > seen {
+			s.DrainPerSecond, s.ArrivalsPerSecond = unknown, unknown
+		}
+		seen = p.n
+		if plan, ok := fleet.Step(tick, s); ok {
+			last = plan
+			if i%every == 0 {
+				coming[i+delay] = max(1, plan.Replicas)
+			}
+		}
+		most = max(most, p.n)
+	}
+	return most, last
+}
+
+func TestAStoreBoundFleetIsFoundOutHoweverTheAutoscalerAsks(t *testing.T) {
+	for every := 1; every <= 4; every++ {
+		for delay := 1; delay <= 4; delay++ {
+			// The scaler starts while there is a backlog already.
+			fleet := replicas.NewFleet(config())
+			p := &plant{depth: 12_000, arrivals: 2400, perReplica: 500, store: 1500, n: 3}
+			most, last := obey(fleet, p, every, delay, 4*time.Minute)
+			if most > 12 || !last.StoreBound {
+				t.Errorf("asked every %d ticks, obeyed %d later, it grows to %d replicas: %+v", every, delay, most, last)
+			}
+		}
+	}
+}
+
+func TestARollingUpdateOfAStoreBoundFleetDoesNotMakeItGrow(t *testing.T) {
+	for every := 1; every <= 4; every++ {
+		fleet := replicas.NewFleet(config())
+		p := &plant{depth: 12_000, arrivals: 1400, perReplica: 500, store: 1500, n: 3}
+		obey(fleet, p, every, 2, time.Minute) // all is well
+		// One replica comes and another goes, and from then on more arrives than
+		// the store takes.
+		n := p.n
+		for _, p.n = range []int{n + 1, n} {
+			fleet.Step(5*time.Second, p.run(5*time.Second))
+		}
+		p.arrivals, p.depth = 2400, 12_000
+		if most, last := obey(fleet, p, every, 2, 4*time.Minute); most > 4*(n+1) || !last.StoreBound {
+			t.Errorf("asked every %d ticks it grows from %d to %d replicas: %+v", every, n, most, last)
+		}
+	}
+}
+
 func TestAWriterBoundFleetGrowsUntilItCarriesTheLoad(t *testing.T) {
 	p := &plant{depth: 1000, arrivals: 1500, perReplica: 100, store: math.Inf(1), n: 1}
 	most, last := follow(replicas.NewFleet(config()), p, 10*time.Minute)

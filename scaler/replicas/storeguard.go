@@ -60,6 +60,13 @@ func (a *average) add(value float64, elapsed, within time.Duration) {
 	a.value += weight * (value - a.value)
 }
 
+// Unmeasured reports that a scale-out now could not be judged, nor the next one:
+// the replicas have changed a moment ago, so that what they drain is not known
+// yet. Without a backlog there is nothing to judge.
+func (g *StoreGuard) Unmeasured(s Signals) bool {
+	return s.Replicas > 0 && !g.settled && (math.IsNaN(s.DrainPerSecond) || s.Busy())
+}
+
 // Step takes in what was seen after elapsed went by.
 func (g *StoreGuard) Step(elapsed time.Duration, s Signals) {
 	if g.Bound {
@@ -86,13 +93,13 @@ func (g *StoreGuard) Step(elapsed time.Duration, s Signals) {
 	}
 }
 
-// enoughSamples make a drain that is worth comparing.
+// enoughSamples make a drain that is worth a verdict.
 const enoughSamples = 2
 
 func (g *StoreGuard) changed(replicas int) {
 	grown := replicas > g.replicas
 	first := g.replicas == 0
-	if grown && !g.Judging && g.drain.samples >= enoughSamples {
+	if grown && !g.Judging && g.drain.samples > 0 {
 		g.Judging, g.before = true, measure{g.replicas, g.drain.value}
 	}
 	if !grown {
