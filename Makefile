@@ -14,7 +14,7 @@ MODULES := . demo promtest
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: $(BINARIES:%=bin/%) ## build the binaries into bin/
@@ -57,6 +57,17 @@ lint: ## check formatting, vet, staticcheck, and that go.mod is tidy
 	done
 	@heavy=$$($(GO) list -deps ./cmd/... | grep -E '^(k8s\.io|sigs\.k8s\.io|github\.com/prometheus/prometheus|go\.etcd\.io)/' || true); \
 	if [ -n "$$heavy" ]; then echo "compiled into the binaries, and should not be:"; echo "$$heavy"; exit 1; fi
+
+# The scenarios' source is checked here and not by lint: it brings Kubernetes
+# along, which nobody else should have to download. Their program looks for the
+# modules of KEDA and Kubernetes beside its source, whose path it has to keep.
+.PHONY: e2e
+e2e: ## check every promise on a real Kubernetes with KEDA: make e2e [RUN=regex] [STORM=1m] [KEEP=true]
+	@tools/setup postgresql
+	@tools/progress "building the binaries" $(MAKE) build >&2
+	@CGO_ENABLED=0 tools/progress "checking the scenarios' source" $(MAKE) lint MODULES=e2e >&2
+	@CGO_ENABLED=0 tools/progress "building the scenarios" $(GO) build -C e2e -trimpath=false -o ../bin/e2e .
+	@bin/e2e $(if $(RUN),-run '$(RUN)') $(if $(STORM),-storm '$(STORM)') $(if $(KEEP),-keep)
 
 .PHONY: simulate
 simulate: ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]

@@ -51,14 +51,18 @@ type report struct {
 	Passed    int                        `json:"passed"`
 	Failed    int                        `json:"failed"`
 	Seconds   float64                    `json:"seconds"`
+	Error     string                     `json:"error,omitempty"` // what kept scenarios from being run
 	Scenarios map[string]scenario.Result `json:"scenarios"`
 }
+
+// errNotRun is the error of a scenario whose turn did not come.
+const errNotRun = "was not run"
 
 func run(ctx context.Context, args []string) (passed bool, err error) {
 	flags := flag.NewFlagSet("e2e", flag.ContinueOnError)
 	pattern := flags.String("run", "", "run only the scenarios whose name matches this regular expression")
-	keep := flags.Bool("keep", false, "keep the folder with all logs, also when everything holds")
 	storm := flags.Duration("storm", scenario.StormFor, "how long the scaler stands under clients that behave badly")
+	keep := flags.Bool("keep", false, "keep the folder with all logs, also when everything holds")
 	list := flags.Bool("list", false, "list the scenarios and end")
 	if err := flags.Parse(args); err != nil {
 		return false, err
@@ -66,6 +70,9 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	matches, err := regexp.Compile(*pattern)
 	if err != nil {
 		return false, fmt.Errorf("-run: %w", err)
+	}
+	if *storm <= 0 {
+		return false, fmt.Errorf("-storm: %v, want more than 0s", *storm)
 	}
 	var chosen []scenario.Scenario
 	for _, s := range scenario.All(*storm) {
@@ -83,42 +90,58 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 		return false, fmt.Errorf("no scenario matches %q", *pattern)
 	}
 
-	programs, err := servers.Build(ctx, os.Stderr)
-	if err != nil {
-		return false, err
-	}
-	root := filepath.Dir(filepath.Dir(servers.Folder()))
-	prometheus, err := command(ctx, filepath.Join(root, "tools", "setup"), "prometheus")
-	if err != nil {
-		return false, err
-	}
-	dir, err := os.MkdirTemp("", "headgate-e2e-")
-	if err != nil {
-		return false, err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as somebody else
-		return false, err
-	}
-	fmt.Fprintln(os.Stderr, "headgate: everything is kept in", dir)
 	started := time.Now()
-	results, err := check(ctx, dir, root, prometheus, programs, chosen)
+	dir, results, err := prepareAndCheck(ctx, chosen)
+	r := report{Scenarios: map[string]scenario.Result{}, Seconds: time.Since(started).Round(100 * time.Millisecond).Seconds()}
 	if err != nil {
-		return false, err
+		r.Error = err.Error()
 	}
-	r := report{Scenarios: results, Seconds: time.Since(started).Round(100 * time.Millisecond).Seconds()}
-	for _, result := range results {
+	for _, s := range chosen {
+		result, was := results[s.Name]
+		if !was {
+			result.Error = errNotRun
+		}
+		r.Scenarios[s.Name] = result
 		if result.Passed {
 			r.Passed++
 		} else {
 			r.Failed++
 		}
 	}
-	if r.Failed == 0 && !*keep {
+	passed = r.Failed == 0 && err == nil
+	switch {
+	case dir == "":
+	case passed && !*keep:
 		err = os.RemoveAll(dir)
+	default:
+		fmt.Fprintln(os.Stderr, "headgate: all logs are kept in", dir)
 	}
 	line, jsonErr := json.Marshal(r)
 	fmt.Println(string(line))
-	return r.Failed == 0, errors.Join(err, jsonErr)
+	return passed, errors.Join(err, jsonErr)
+}
+
+// prepareAndCheck builds what is not in the cache yet, and runs the scenarios.
+// What they leave is in the folder.
+func prepareAndCheck(ctx context.Context, chosen []scenario.Scenario) (dir string, results map[string]scenario.Result, err error) {
+	programs, err := servers.Build(ctx, os.Stderr)
+	if err != nil {
+		return "", nil, err
+	}
+	root := filepath.Dir(filepath.Dir(servers.Folder()))
+	prometheus, err := command(ctx, filepath.Join(root, "tools", "setup"), "prometheus")
+	if err != nil {
+		return "", nil, err
+	}
+	if dir, err = os.MkdirTemp("", "headgate-e2e-"); err != nil {
+		return "", nil, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as somebody else
+		return dir, nil, err
+	}
+	fmt.Fprintln(os.Stderr, "headgate: logs are written into", dir)
+	results, err = check(ctx, dir, root, prometheus, programs, chosen)
+	return dir, results, err
 }
 
 // command runs a program and returns the line that it prints.

@@ -31,6 +31,7 @@ type World struct {
 	Programs   map[string]string // as servers.Build returns them
 	Prometheus string            // path of the server
 	Deploy     string            // folder of the manifests
+	Binaries   string            // folder of the product's programs
 	Dir        string            // for what the scenarios keep
 	Progress   io.Writer
 }
@@ -38,13 +39,18 @@ type World struct {
 // NewWorld starts what all scenarios share. The node runs until ctx ends.
 func NewWorld(ctx context.Context, dir, root, prometheus string, programs map[string]string, progress io.Writer) (_ *World, err error) {
 	w := &World{
-		Programs: programs, Prometheus: prometheus, Deploy: filepath.Join(root, "deploy"), Dir: dir, Progress: progress,
+		Programs: programs, Prometheus: prometheus, Dir: dir, Progress: progress,
+		Deploy: filepath.Join(root, "deploy"), Binaries: filepath.Join(dir, "bin"),
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Stop())
 		}
 	}()
+	// As they are now: somebody may build them anew while the scenarios run.
+	if err := copyFiles(w.Binaries, filepath.Join(root, "bin"), "controller", "external-scaler", "pipeline"); err != nil {
+		return nil, err
+	}
 	if w.Cluster, err = cluster.Start(ctx, filepath.Join(dir, "cluster"), programs, progress); err != nil {
 		return nil, err
 	}
@@ -57,9 +63,26 @@ func NewWorld(ctx context.Context, dir, root, prometheus string, programs map[st
 	if err != nil {
 		return nil, err
 	}
-	w.Node = node.New(w.Cluster.Client, filepath.Join(dir, "pods"), filepath.Join(root, "bin"),
+	w.Node = node.New(w.Cluster.Client, filepath.Join(dir, "pods"), w.Binaries,
 		slog.New(slog.NewTextHandler(logs, nil)))
 	return w, nil
+}
+
+// copyFiles copies programs from one folder into another, which it makes.
+func copyFiles(to, from string, names ...string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return fmt.Errorf("%w; make build makes it", err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stop ends what NewWorld started.

@@ -5,12 +5,14 @@
 //
 // Each program is pinned by a module in a folder beside this file, so that the
 // product's own module never sees Kubernetes. A program is built once and kept
-// in the cache under its name and version; a second run finds it there.
+// in the cache under its name and version; a second run finds it there. The tests
+// that ask a scaler by KEDA's own client code are such a program too.
 package servers
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,6 +32,10 @@ type Program struct {
 	Module  string // whose version counts
 	Package string
 	Stamp   string // variable that is given the module's version by the linker; may be empty
+
+	// Tests makes the program of the package's tests. Their source is our own, so
+	// what it holds is a part of the version.
+	Tests bool
 }
 
 // Programs lists everything that is built, the quick ones first.
@@ -40,7 +47,11 @@ var Programs = []Program{
 	{Name: "keda-operator", Folder: "keda", Module: "github.com/kedacore/keda/v2", Package: "github.com/kedacore/keda/v2/cmd/operator"},
 	{Name: "keda-adapter", Folder: "keda", Module: "github.com/kedacore/keda/v2", Package: "github.com/kedacore/keda/v2/cmd/adapter"},
 	{Name: "helm", Folder: "helm", Module: "helm.sh/helm/v4", Package: "helm.sh/helm/v4/cmd/helm"},
+	{Name: KedaClient, Folder: "../kedaclient", Module: "github.com/kedacore/keda/v2", Package: ".", Tests: true},
 }
+
+// KedaClient is the program that asks a scaler by KEDA's own client code.
+const KedaClient = "keda-client"
 
 // reportEvery is how often a build that is under way says so.
 const reportEvery = 5 * time.Second
@@ -74,7 +85,7 @@ func Build(ctx context.Context, out io.Writer) (map[string]string, error) {
 	}
 	paths := make(map[string]string, len(Programs))
 	for i, p := range Programs {
-		version, err := ModuleField(ctx, p.Folder, p.Module, "Version")
+		version, err := p.version(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -91,6 +102,28 @@ func Build(ctx context.Context, out io.Writer) (map[string]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// version is the module's, and where the program is made of tests what they hold.
+func (p Program) version(ctx context.Context) (string, error) {
+	version, err := ModuleField(ctx, p.Folder, p.Module, "Version")
+	if err != nil || !p.Tests {
+		return version, err
+	}
+	sum := sha256.New()
+	dir := filepath.Join(Folder(), p.Folder)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(dir, file.Name()))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "%s %d\n%s", file.Name(), len(data), data)
+	}
+	return fmt.Sprintf("%s-%.6x", version, sum.Sum(nil)), nil
 }
 
 // ModuleField is one field of what "go list -m" tells of a module that the
@@ -124,7 +157,11 @@ func build(ctx context.Context, out io.Writer, label string, p Program, version,
 	if p.Stamp != "" {
 		flags += " -X " + p.Stamp + "=" + version
 	}
-	command := exec.CommandContext(ctx, "go", "build", "-p", "2", "-trimpath", "-ldflags", flags, "-o", unfinished, p.Package)
+	how := []string{"build"}
+	if p.Tests {
+		how = []string{"test", "-c"}
+	}
+	command := exec.CommandContext(ctx, "go", append(how, "-p", "2", "-trimpath", "-ldflags", flags, "-o", unfinished, p.Package)...)
 	command.Dir = filepath.Join(Folder(), p.Folder)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var text bytes.Buffer
@@ -150,8 +187,24 @@ func build(ctx context.Context, out io.Writer, label string, p Program, version,
 			if err := os.Rename(unfinished, path); err != nil {
 				return fmt.Errorf("build %s: %w", p.Name, err)
 			}
+			if p.Tests {
+				removeOthers(path, p.Name)
+			}
 			fmt.Fprintf(out, "headgate: %s: built in %.0f s\n", label, time.Since(started).Seconds())
 			return nil
+		}
+	}
+}
+
+// removeOthers removes what earlier states of the tests left in the cache: they
+// change often, and each is as large as KEDA. What is being built has a process'
+// id behind its name and stays.
+func removeOthers(path, name string) {
+	others, _ := filepath.Glob(filepath.Join(filepath.Dir(path), name+"-*"))
+	for _, other := range others {
+		_, err := strconv.Atoi(strings.TrimPrefix(filepath.Ext(other), "."))
+		if unfinished := err == nil; other != path && !unfinished {
+			_ = os.Remove(other)
 		}
 	}
 }
