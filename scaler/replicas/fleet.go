@@ -137,15 +137,15 @@ func (f *Fleet) limit(p *Plan, s Signals) {
 		}
 	}
 	atMost(max(replicas+1, int(f.config.Growth*float64(replicas))), CauseGrowth)
-	if f.guard.Judging || f.guard.Unmeasured(s) {
-		atMost(max(replicas, f.asked), CauseSettling)
-	}
 	if f.guard.Bound {
 		most := f.guard.Limit
 		if f.config.StepBack {
 			most = f.guard.Enough
 		}
 		atMost(most, CauseStoreBound)
+	}
+	if f.guard.Judging || f.guard.Unmeasured(s) {
+		atMost(max(replicas, f.asked), CauseSettling)
 	}
 	atMost(f.config.Max, CauseMax)
 	if p.Replicas < f.config.Min {
