@@ -17,11 +17,12 @@ type coverage map[string]*crossed
 
 // crossed is what was crossed for one target.
 type crossed struct {
-	marks    [numMarks]bool
-	turns    [numTurns]bool
-	values   [numMarks]controller.Number // of the marks, in items, as they were last
-	asked    bool
-	previous *controller.Decision // of good signals, in the same test; nil before
+	marks  [numMarks]bool
+	turns  [numTurns]bool
+	values [numMarks]controller.Number // of the marks, in items, as they were last
+	asked  bool
+	depth  float64        // at the last good signals of the test; 0 before
+	level  pressure.Level // likewise; OK before
 }
 
 // Thresholds. A depth crosses those of entering on its way up, and those of
@@ -59,10 +60,10 @@ func newCoverage(f *fixture.Fixture) coverage {
 	return c
 }
 
-// begin forgets what was before: another test begins.
+// begin forgets what was before: another test begins, with an empty queue.
 func (c coverage) begin() {
 	for _, target := range c {
-		target.previous = nil
+		target.depth, target.level = 0, pressure.OK
 	}
 }
 
@@ -74,11 +75,9 @@ func (c coverage) see(d *controller.Decision) {
 		return
 	}
 	t.values = [numMarks]controller.Number{d.SoftEnter, d.HardEnter, d.HardExit, d.SoftExit}
-	if t.previous != nil {
-		t.cross(float64(t.previous.Depth), float64(d.Depth))
-		t.turn(*t.previous.Level, *d.Level)
-	}
-	t.previous = d
+	t.cross(t.depth, float64(d.Depth))
+	t.turn(t.level, *d.Level)
+	t.depth, t.level = float64(d.Depth), *d.Level
 }
 
 // cross notes the marks between two depths. HARD begins at its mark, and SOFT
@@ -123,7 +122,7 @@ func (c coverage) report() (all []Coverage) {
 				continue
 			}
 			r.Thresholds = append(r.Thresholds, mark)
-			if t.previousKnown(i) {
+			if t.valueKnown(i) {
 				mark += fmt.Sprintf(" (%s)", figures.Number(float64(t.values[i])))
 			}
 			r.marks = append(r.marks, mark)
@@ -138,8 +137,8 @@ func (c coverage) report() (all []Coverage) {
 	return all
 }
 
-// previousKnown reports whether the value of a mark was seen.
-func (t *crossed) previousKnown(mark int) bool {
+// valueKnown reports whether the value of a mark was seen.
+func (t *crossed) valueKnown(mark int) bool {
 	return t.values != [numMarks]controller.Number{} && t.values[mark].Known()
 }
 

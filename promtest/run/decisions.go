@@ -107,7 +107,7 @@ func (s *scene) judge(t *fixture.DecisionTest, at time.Time) {
 		d := s.controls.decision(t.Target, t.Provider)
 		failure.Decision = d
 		w.addDecision(t, d)
-		failure.Why = append(failure.Why, d.Explanation, "inputs: "+inputs(d))
+		failure.Why, failure.inputs = append(failure.Why, d.Explanation), inputs(d)
 	}
 	if t.ScaledObject != "" {
 		o, a := s.scales.answer(t.ScaledObject, at)
@@ -225,11 +225,15 @@ func replicasOf(o fixture.ScaledObject, a scaler.Answer) int {
 	if o.Min == 0 && !a.Active {
 		return 0
 	}
-	n := a.Autoscaler.AsValue
+	return min(max(computed(o, a), o.Min, 1), o.Max)
+}
+
+// computed is how many replicas the autoscaler makes of an answer by itself.
+func computed(o fixture.ScaledObject, a scaler.Answer) int {
 	if o.AverageValue {
-		n = a.Autoscaler.AsAverageValue
+		return a.Autoscaler.AsAverageValue
 	}
-	return min(max(n, o.Min, 1), o.Max)
+	return a.Autoscaler.AsValue
 }
 
 // scalerWhy says how an answer came about, and what is made of it.
@@ -249,13 +253,10 @@ func scalerWhy(o fixture.ScaledObject, a scaler.Answer) string {
 	if a.Guard != "" {
 		text += fmt.Sprintf(" (%s)", a.Guard)
 	}
-	text += fmt.Sprintf("; the target is %s by %s, and %d replicas write: the autoscaler computes %d",
-		figures.Number(a.Autoscaler.TargetValue), metricType, a.Replicas, map[bool]int{true: a.Autoscaler.AsAverageValue, false: a.Autoscaler.AsValue}[o.AverageValue])
-	switch {
-	case o.Min == 0 && !a.Active:
-		text += fmt.Sprintf("; the trigger is not active, for that takes more than %s: KEDA goes down to none", figures.Number(a.Autoscaler.ActivationValue))
-	default:
-		text += fmt.Sprintf(", within %d and %d", max(1, o.Min), o.Max)
+	text += fmt.Sprintf("; at a target of %s by %s, and with %d writing now, the autoscaler computes %d",
+		figures.Number(a.Autoscaler.TargetValue), metricType, a.Replicas, computed(o, a))
+	if o.Min == 0 && !a.Active {
+		return text + fmt.Sprintf("; the trigger is not active, which takes more than %s, so KEDA goes down to none", figures.Number(a.Autoscaler.ActivationValue))
 	}
-	return text
+	return text + fmt.Sprintf(", to be within %d and %d", max(1, o.Min), o.Max)
 }

@@ -41,7 +41,8 @@ type Failure struct {
 	Decision *controller.Decision `json:"decision,omitempty"`
 	Scaler   *scaler.Answer       `json:"scaler,omitempty"`
 
-	paired bool // the lines of Exp and Got belong together, one by one
+	inputs string // of the decision, in words
+	paired bool   // the lines of Exp and Got belong together, one by one
 }
 
 // write tells a failure, each line indented.
@@ -68,7 +69,10 @@ func (f Failure) write(to io.Writer, asDiff bool) {
 		writeLines(to, "got: "+block(f.Got))
 	}
 	for _, why := range f.Why {
-		writeLines(to, why)
+		writeLines(to, "why: "+why)
+	}
+	if f.inputs != "" {
+		writeLines(to, "inputs: "+f.inputs)
 	}
 }
 

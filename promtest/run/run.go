@@ -130,6 +130,9 @@ func (c Command) runAll(ctx context.Context, fixtures []fixture.Fixture, wanted 
 			}
 		}
 	}
+	if ran == 0 && wanted != nil {
+		return invalid.New("--run", wanted.String(), "the name of a test in one of the files")
+	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d %w", failed, ran, ErrFailed)
 	}

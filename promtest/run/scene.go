@@ -88,9 +88,11 @@ func (s *scene) loadRules() error {
 	for i, err := range errs {
 		errs[i] = invalid.New(s.fixture.File+": rule_files", strings.Join(s.fixture.RuleFiles, ", "), "rule files as Prometheus reads them: "+err.Error())
 	}
-	order := map[string]int{}
-	for i, name := range s.fixture.GroupEvalOrder {
-		order[name] = i
+	place := func(g *rules.Group) int { // those that are not named come last
+		if i := slices.Index(s.fixture.GroupEvalOrder, g.Name()); i >= 0 {
+			return i
+		}
+		return len(s.fixture.GroupEvalOrder)
 	}
 	for _, key := range sortedKeys(byName) {
 		s.groups = append(s.groups, byName[key])
@@ -100,7 +102,7 @@ func (s *scene) loadRules() error {
 			}
 		}
 	}
-	slices.SortStableFunc(s.groups, func(a, b *rules.Group) int { return order[a.Name()] - order[b.Name()] })
+	slices.SortStableFunc(s.groups, func(a, b *rules.Group) int { return place(a) - place(b) })
 	return errors.Join(errs...)
 }
 
@@ -242,4 +244,8 @@ func (s *scene) lastDecision() time.Duration {
 }
 
 // failed notes what was not as expected.
-func (s *scene) failed(f Failure) { s.failures = append(s.failures, f) }
+func (s *scene) failed(f Failure) {
+	// An empty list is shown as one.
+	f.Exp, f.Got = append([]string{}, f.Exp...), append([]string{}, f.Got...)
+	s.failures = append(s.failures, f)
+}
