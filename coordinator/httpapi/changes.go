@@ -107,7 +107,7 @@ func (s *stream) sendJSON(kind string, body any) error {
 func (s *stream) send(message *sse.Message) error {
 	if message == nil {
 		message = &sse.Message{}
-		message.AppendComment("")
+		message.AppendComment("alive") // an empty one would not be sent
 	}
 	// A server without deadlines, as in some tests, is no reason to fail.
 	_ = s.control.SetWriteDeadline(time.Now().Add(sendLimit))
