@@ -63,8 +63,7 @@ func newHistory(rows []controller.Row, interval time.Duration) *history {
 		columns += h.width[i]
 	}
 	h.size = min(mostBins, max(leastBins, historyBudget/4/max(1, columns)))
-	h.step = max(interval, span/time.Duration(h.size)).Round(time.Second)
-	h.step = max(h.step, time.Second)
+	h.step = (max(interval, span/time.Duration(h.size)) + time.Second - 1).Truncate(time.Second)
 	h.size = min(h.size, int((span+h.step-1)/h.step))
 	for i := range rows {
 		h.values[i] = make([]float32, h.width[i]*h.size)

@@ -80,7 +80,7 @@ type stream struct {
 func (s stream) send(body any) error {
 	message := &sse.Message{}
 	if body == nil {
-		message.AppendComment("")
+		message.AppendComment("alive") // an empty one would not be sent
 	} else {
 		data, err := json.Marshal(body)
 		if err != nil {

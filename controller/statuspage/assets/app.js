@@ -477,7 +477,7 @@ function chart(box, kind) {
     series: [{}, ...kind.lines.map((line) => ({
       label: line.label, stroke: colour(line.colour), width: line.width || 1.5, dash: line.dash, points: { show: false },
       fill: line.fill ? colour("fill") : undefined, spanGaps: false,
-      paths: line.stepped || kind.stepped ? uPlot.paths.steppedStart : undefined,
+      paths: line.stepped || kind.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
     }))],
     hooks: { setCursor: [(u) => read(u.cursor.idx)] },
   };
