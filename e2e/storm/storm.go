@@ -39,6 +39,7 @@ const (
 	comeBackPause = time.Second
 	callLimit     = 10 * time.Second // of a call that has to be answered
 	perConnection = 10               // clients that share one
+	atFirst       = 8 * time.Second  // within which those with a rhythm of their own begin
 )
 
 // Crowd says how many clients there are of each kind.
@@ -147,6 +148,7 @@ func awaitClose(conn net.Conn, limit time.Duration) error {
 
 // beSilent connects again and again, and says nothing until the scaler closes.
 func (s *Storm) beSilent(ctx context.Context) error {
+	cluster.Pause(ctx, rand.N(atFirst))
 	for {
 		conn, release, err := s.connect(ctx)
 		if err == nil {
@@ -168,6 +170,7 @@ func (s *Storm) beSilent(ctx context.Context) error {
 // beDeaf asks for much on a connection, gives the scaler no room for an answer,
 // and looks only when the scaler should have closed.
 func (s *Storm) beDeaf(ctx context.Context, opening []byte) error {
+	cluster.Pause(ctx, rand.N(atFirst))
 	for {
 		conn, release, err := s.connect(ctx)
 		if err == nil {
