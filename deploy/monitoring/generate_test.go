@@ -41,7 +41,7 @@ func TestWhatIsWrittenIsWhatIsMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stderr bytes.Buffer
-	if status := run([]string{"write", dir}, &stderr); status != 0 {
+	if status := run(t.Context(), []string{"write", dir}, &stderr); status != 0 {
 		t.Fatalf("status %d: %s", status, &stderr)
 	}
 	files, err := generate(dir)
@@ -59,12 +59,12 @@ func TestWhatIsWrittenIsWhatIsMade(t *testing.T) {
 func TestWrongArgumentsAreTold(t *testing.T) {
 	for _, args := range [][]string{nil, {"write"}, {"read", "x"}, {"-x"}} {
 		var stderr bytes.Buffer
-		if status := run(args, &stderr); status != 2 || stderr.Len() == 0 {
+		if status := run(t.Context(), args, &stderr); status != 2 || stderr.Len() == 0 {
 			t.Errorf("%v: status %d, %q; want 2 and the usage", args, status, &stderr)
 		}
 	}
 	var stderr bytes.Buffer
-	if status := run([]string{"write", t.TempDir()}, &stderr); status != 1 || stderr.Len() == 0 {
+	if status := run(t.Context(), []string{"write", t.TempDir()}, &stderr); status != 1 || stderr.Len() == 0 {
 		t.Errorf("a folder without rules: status %d, %q; want 1 and why", status, &stderr)
 	}
 }

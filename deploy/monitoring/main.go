@@ -1,26 +1,42 @@
 // Monitoring writes what Headgate's monitoring is delivered as: the rules as an
-// object of prometheus-operator, the dashboards, and the copies of the chart.
+// object of prometheus-operator, the dashboards, and the copies of the chart; and
+// it checks dashboards and runbooks on a loop that runs.
 //
-//	monitoring write [ROOT]    write all files anew; ROOT is the repository
+//	monitoring write ROOT    write all files anew; ROOT is the repository
+//	monitoring live ROOT     ask a running loop for everything that the
+//	                         dashboards show, and run the runbooks' commands
+//
+// Where the loop is, live reads from the environment, as "demo --before-stop"
+// sets it.
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+
+	"github.com/headgate/headgate/deploy/monitoring/check"
 )
 
 //go:generate go run . write ../..
 
-func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stderr)) }
 
-const usage = "usage: monitoring write [ROOT]    write all files anew; ROOT is the repository"
+const usage = `usage: monitoring write ROOT    write all files anew; ROOT is the repository
+       monitoring live ROOT     ask a running loop for all that the dashboards show`
 
 // run does what the arguments say and returns the exit status: 1 when it could
 // not be done, 2 when the arguments are wrong.
-func run(args []string, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("monitoring", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintln(stderr, usage) }
@@ -31,6 +47,8 @@ func run(args []string, stderr io.Writer) int {
 	switch rest := flags.Args(); {
 	case len(rest) == 2 && rest[0] == "write":
 		err = write(rest[1])
+	case len(rest) == 2 && rest[0] == "live":
+		err = live(ctx, rest[1], stderr)
 	default:
 		flags.Usage()
 		return 2
@@ -57,4 +75,47 @@ func write(root string) error {
 		}
 	}
 	return nil
+}
+
+// live checks the dashboards and the runbooks on the loop that the environment
+// names, and tells what it found.
+func live(ctx context.Context, root string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	client, err := api.NewClient(api.Config{Address: os.Getenv("HEADGATE_PROMETHEUS_URL")})
+	if err != nil {
+		return fmt.Errorf("HEADGATE_PROMETHEUS_URL: %w", err)
+	}
+	server := v1.NewAPI(client)
+	started, err := server.Runtimeinfo(ctx)
+	if err != nil {
+		return fmt.Errorf("HEADGATE_PROMETHEUS_URL: %w", err)
+	}
+	if err := check.AskAsKEDA(ctx, os.Getenv("HEADGATE_SCALER_ADDRESS"), "bars", server); err != nil {
+		return err
+	}
+	var all []*check.Board
+	paths, err := filepath.Glob(filepath.Join(root, boards, "*.json"))
+	if err != nil {
+		return fmt.Errorf("find the dashboards: %w", err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read a dashboard: %w", err)
+		}
+		b, err := check.Decode(data)
+		if err != nil {
+			return err
+		}
+		all = append(all, b)
+	}
+	lines, problems := check.Live(ctx, server, all, started.StartTime, time.Now())
+	said, more := check.Commands(ctx, filepath.Join(root, runbooks), append(os.Environ(), "USER=somebody",
+		"CONTROLLER="+os.Getenv("HEADGATE_CONTROLLER_URL"), "COORDINATOR="+os.Getenv("HEADGATE_COORDINATOR_URL"),
+		"SCALER="+os.Getenv("HEADGATE_SCALER_URL"), "SCALED_OBJECT=demo/pipeline"))
+	for _, line := range slices.Concat(lines, said) {
+		fmt.Fprintln(out, "monitoring:", line)
+	}
+	return errors.Join(slices.Concat(problems, more)...)
 }
