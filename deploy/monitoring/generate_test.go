@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 const root = "../.."
@@ -66,5 +68,43 @@ func TestWrongArgumentsAreTold(t *testing.T) {
 	var stderr bytes.Buffer
 	if status := run(t.Context(), []string{"write", t.TempDir()}, &stderr); status != 1 || stderr.Len() == 0 {
 		t.Errorf("a folder without rules: status %d, %q; want 1 and why", status, &stderr)
+	}
+}
+
+func TestEveryDashboardIsInTheKustomization(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(root, "deploy/grafana/kustomization.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k struct {
+		Maps []struct {
+			Name  string   `yaml:"name"`
+			Files []string `yaml:"files"`
+		} `yaml:"configMapGenerator"`
+	}
+	if err := yaml.Unmarshal(data, &k); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, m := range k.Maps {
+		for _, f := range m.Files {
+			got["deploy/grafana/"+f] = true
+			if f != "dashboards/"+m.Name+".json" {
+				t.Errorf("%s holds %s", m.Name, f)
+			}
+		}
+	}
+	files, err := generate(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	for name := range files {
+		if strings.HasPrefix(name, boards) {
+			want[name] = true
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("dashboards (-made +in the kustomization):\n%s", diff)
 	}
 }
