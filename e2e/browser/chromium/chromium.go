@@ -41,8 +41,10 @@ func Find() (string, error) {
 	return "", fmt.Errorf("%w: none of %s", ErrNoBinary, strings.Join(names, ", "))
 }
 
-// Start starts a browser. It ends with ctx, or by stop, which waits for it.
-func Start(ctx context.Context, binary string) (browser context.Context, stop func()) {
+// Start starts a browser. Each context that is made of it by
+// chromedp.NewContext is a page of its own. It ends by stop, which waits for
+// it, or with ctx.
+func Start(ctx context.Context, binary string) (browser context.Context, stop func(), err error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(binary),
 		chromedp.Flag("disable-dev-shm-usage", true), // which is small in containers
@@ -53,11 +55,14 @@ func Start(ctx context.Context, binary string) (browser context.Context, stop fu
 	}
 	allocator, stopAllocator := chromedp.NewExecAllocator(ctx, options...)
 	browser, stopBrowser := chromedp.NewContext(allocator)
+	if err := chromedp.Do(browser); err != nil {
+		stopAllocator()
+		return nil, nil, fmt.Errorf("start %s: %w", binary, err)
+	}
 	return browser, func() {
-		_ = chromedp.Cancel(browser)
 		stopBrowser()
 		stopAllocator()
-	}
+	}, nil
 }
 
 // Look is how a page is looked at.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -43,7 +45,10 @@ func run(ctx context.Context, url, to string, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	browser, stop := chromium.Start(ctx, binary)
+	browser, stop, err := chromium.Start(ctx, binary)
+	if err != nil {
+		return err
+	}
 	defer stop()
 	select {
 	case <-time.After(after):
@@ -95,8 +100,8 @@ func take(browser context.Context, url string, look chromium.Look) ([]byte, erro
 	return small(shot)
 }
 
-// small writes a picture with a palette of its 255 commonest colours, which is
-// a third of the bytes.
+// small writes a picture with a palette, which is a third of the bytes: its
+// commonest colours, and of those that look alike one.
 func small(shot []byte) ([]byte, error) {
 	full, err := png.Decode(bytes.NewReader(shot))
 	if err != nil {
@@ -109,19 +114,14 @@ func small(shot []byte) ([]byte, error) {
 			counts[color.RGBAModel.Convert(full.At(x, y)).(color.RGBA)]++
 		}
 	}
-	var palette color.Palette
-	commonest := make([]color.RGBA, 0, len(counts))
-	for c := range counts {
-		commonest = append(commonest, c)
-	}
-	slices.SortFunc(commonest, func(a, b color.RGBA) int {
-		if counts[a] != counts[b] {
-			return counts[b] - counts[a]
-		}
-		return int(a.R)<<16 + int(a.G)<<8 + int(a.B) - (int(b.R)<<16 + int(b.G)<<8 + int(b.B))
+	commonest := slices.SortedFunc(maps.Keys(counts), func(a, b color.RGBA) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
 	})
-	for _, c := range commonest[:min(255, len(commonest))] {
-		palette = append(palette, c)
+	var palette color.Palette
+	for _, c := range commonest {
+		if len(palette) < 256 && !slices.ContainsFunc(palette, func(other color.Color) bool { return alike(c, other.(color.RGBA)) }) {
+			palette = append(palette, c)
+		}
 	}
 	paletted := image.NewPaletted(bounds, palette)
 	draw.Draw(paletted, bounds, full, bounds.Min, draw.Src)
@@ -131,4 +131,10 @@ func small(shot []byte) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// alike reports whether hardly anybody could tell two colours apart.
+func alike(a, b color.RGBA) bool {
+	far := func(x, y uint8) int { return max(int(x), int(y)) - min(int(x), int(y)) }
+	return far(a.R, b.R)+far(a.G, b.G)+far(a.B, b.B) < 18
 }
