@@ -151,7 +151,13 @@ authenticationRef: {name: external-scaler}
 
 {{/* What matches the coordinators in PromQL. */}}
 {{- define "headgate.ids" -}}
-coordinator_id{{ if gt (len .Values.coordinatorIds) 1 }}=~{{ else }}={{ end }}{{ join "|" .Values.coordinatorIds | quote }}
+{{- if eq (len .Values.coordinatorIds) 1 -}}
+coordinator_id={{ first .Values.coordinatorIds | quote }}
+{{- else -}}
+{{- $quoted := list -}}
+{{- range .Values.coordinatorIds }}{{ $quoted = append $quoted (regexQuoteMeta .) }}{{ end -}}
+coordinator_id=~{{ join "|" $quoted | quote }}
+{{- end -}}
 {{- end }}
 
 {{/* A number of the values as a text; a large one without an exponent. */}}
