@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -224,5 +225,35 @@ func TestEveryDefaultsFileThatUsersAreShownIsRight(t *testing.T) {
 	}
 	if seen < 2 {
 		t.Errorf("%d defaults files were found, want those of the guide and of the base", seen)
+	}
+}
+
+func TestTheChartTakesTheDefaultsThatTheScalerTakes(t *testing.T) {
+	type names struct {
+		PropertyNames struct{ Enum []string }
+	}
+	var schema struct {
+		Defs struct {
+			TriggerDefaults names `json:"triggerDefaults"`
+		} `json:"$defs"`
+		Properties struct {
+			ExternalScaler struct {
+				Properties struct {
+					Defaults struct{ Properties struct{ Metrics names } }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(read(t, "../../deploy/helm/headgate/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(metricNames(), schema.Properties.ExternalScaler.Properties.Defaults.Properties.Metrics.PropertyNames.Enum); diff != "" {
+		t.Errorf("-metrics +schema\n%s", diff)
+	}
+	keys := slices.DeleteFunc(keyNames(Kinds()...), func(name string) bool {
+		return name == keyCoordinators || name == keySelector || name == keyMetric
+	})
+	if diff := cmp.Diff(keys, schema.Defs.TriggerDefaults.PropertyNames.Enum); diff != "" {
+		t.Errorf("-keys +schema\n%s", diff)
 	}
 }
