@@ -135,7 +135,7 @@ func states(p panel, w words, queries ...query) *statetimeline.PanelBuilder {
 func number(p panel, q query) *stat.PanelBuilder {
 	return stat.NewPanelBuilder().Title(p.title).Description(p.about).Unit(p.unit).
 		Span(p.width).Height(low).Datasource(source()).Targets(targets([]query{q}, true)).
-		GraphMode(common.BigValueGraphModeNone).ColorMode(common.BigValueColorModeValue).
+		Orientation(common.VizOrientationAuto).GraphMode(common.BigValueGraphModeNone).ColorMode(common.BigValueColorModeValue).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 		Thresholds(marks("text"))
 }
