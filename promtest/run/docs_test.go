@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,6 +25,18 @@ func blocks(t *testing.T) map[string][]string {
 		all[language] = append(all[language], text)
 	}
 	return all
+}
+
+func TestTheExampleOfTheHelpPasses(t *testing.T) {
+	_, example, _ := strings.Cut(Command{}.Help(), "\n\n")
+	example, _, _ = strings.Cut(example, "\n\n")
+	file := filepath.Join(t.TempDir(), "f.yml")
+	if err := os.WriteFile(file, []byte(example), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := execute(t, Command{Files: []string{file}}); err != nil || !strings.Contains(got, "  ok    unnamed#0\n") {
+		t.Errorf("%v\n%s", err, got)
+	}
 }
 
 func TestTheDocumentationShowsWhatHappens(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *scene) loadRules() error {
 	})
 	byName, errs := manager.LoadGroups(s.test.Interval, labels.FromMap(s.test.ExternalLabels), s.test.ExternalURL, nil, false, s.fixture.RuleFiles...)
 	for i, err := range errs {
-		errs[i] = invalid.New(s.fixture.File+": rule_files", strings.Join(s.fixture.RuleFiles, ", "), "rule files as Prometheus reads them: "+err.Error())
+		errs[i] = &invalid.Value{Field: s.fixture.File + ": rule_files", Got: "wrong", Want: "rule files as Prometheus reads them: " + err.Error()}
 	}
 	place := func(g *rules.Group) int { // those that are not named come last
 		if i := slices.Index(s.fixture.GroupEvalOrder, g.Name()); i >= 0 {
