@@ -103,6 +103,8 @@ func (a assembly) finalStage(given map[string]string) (v1.Image, error) {
 			for _, port := range c.Ports {
 				config.ExposedPorts[port+"/tcp"] = struct{}{}
 			}
+		case *instructions.WorkdirCommand:
+			config.WorkingDir = c.Path
 		case *instructions.UserCommand:
 			config.User = c.User
 		case *instructions.EntrypointCommand:

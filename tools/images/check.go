@@ -27,7 +27,7 @@ const (
 // wanted is what an image shall be.
 type wanted struct {
 	binary string
-	data   string // folder that the user may write to; empty for none
+	data   string // folder that the user may write to, and where it runs; empty for none
 }
 
 // images lists the images of the product.
@@ -121,6 +121,9 @@ func (w wanted) checkFiles(c content) error {
 	}
 	if data := c.files[w.data]; w.data != "" && (data.header.Typeflag != tar.TypeDir || fmt.Sprintf("%d:%d", data.header.Uid, data.header.Gid) != c.config.User) {
 		errs = append(errs, fmt.Errorf("%s is missing, or is not the user's", w.data))
+	}
+	if path.Clean("/"+c.config.WorkingDir) != path.Clean("/"+w.data) {
+		errs = append(errs, fmt.Errorf("it runs in %q, want %q", c.config.WorkingDir, w.data))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.files)) {
 		h := c.files[name].header

@@ -121,6 +121,7 @@ func TestAFaultyImageIsFoundOut(t *testing.T) {
 		}, "has a private key"},
 		{"no folder for data", func(c *content) { delete(c.files, w.data) }, "/var/lib/headgate is missing, or is not the user's"},
 		{"a folder for data of root's", func(c *content) { edit(c, w.data, func(f *file) { f.header.Uid = 0 }) }, "or is not the user's"},
+		{"another folder to run in", func(c *content) { c.config.WorkingDir = "/" }, `it runs in "/"`},
 		{"a binary of another user", func(c *content) { edit(c, "/pipeline", func(f *file) { f.header.Uid = 65532 }) }, "/pipeline belongs to 65532:0"},
 		{"a binary that others may write to", func(c *content) { edit(c, "/pipeline", func(f *file) { f.header.Mode = 0o777 }) }, "has mode 0777"},
 		{"a binary with the set-uid bit", func(c *content) { edit(c, "/pipeline", func(f *file) { f.header.Mode = 0o4755 }) }, "has mode 04755"},
