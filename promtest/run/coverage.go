@@ -113,7 +113,8 @@ type Coverage struct {
 }
 
 // report tells what was not crossed, by target.
-func (c coverage) report() (all []Coverage) {
+func (c coverage) report() []Coverage {
+	all := []Coverage{}
 	for _, name := range sortedKeys(c) {
 		t := c[name]
 		r := Coverage{Target: name, Asked: t.asked, Thresholds: []string{}, Transitions: []string{}}
