@@ -74,6 +74,13 @@ simulate: ## judge all policies on the simulated pipeline, into docs/: make simu
 	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../bin/promtest .
 	@bin/promtest report --out docs $(if $(TRACES),--traces '$(TRACES)')
 
+.PHONY: screenshots
+screenshots: ## take the pictures of the status page in docs/images/ anew, from a demo that runs for some minutes
+	@tools/setup chromium
+	@tools/progress "building the binaries" $(MAKE) build bin/demo
+	@CGO_ENABLED=0 $(GO) build -C e2e/browser -trimpath -o ../../bin/screenshots ./screenshots
+	@bin/screenshots bin/demo --prometheus "$$(tools/setup prometheus)"
+
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (default 20s)
 	@for package in $$(git grep -l '^func Fuzz' -- '*_test.go' ':!e2e' | xargs -n1 dirname | sort -u); do \

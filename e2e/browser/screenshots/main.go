@@ -1,11 +1,14 @@
-// Screenshots makes the pictures of the status page that the docs show, from a
-// controller that runs.
+// Screenshots makes the pictures of the status page that the docs show: it
+// starts the demo, lets it run for a while, and takes them while the level is
+// not OK.
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"image"
@@ -14,8 +17,10 @@ import (
 	"image/png"
 	"maps"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -28,28 +33,41 @@ import (
 const mostBytes = 200_000
 
 func main() {
-	url := flag.String("url", "http://127.0.0.1:8080/", "address of the status page")
 	to := flag.String("to", "docs/images", "folder of the pictures")
-	after := flag.Duration("after", 0, "how long to let the page run first, so that the charts have something to show")
+	after := flag.Duration("after", 3*time.Minute, "how long the demo runs first, so that the charts have something to show")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: screenshots [flags] DEMO [argument of the demo ...]")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() == 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *url, *to, *after); err != nil {
+	if err := run(ctx, *to, *after, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "screenshots:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, url, to string, after time.Duration) error {
+func run(ctx context.Context, to string, after time.Duration, command []string) (err error) {
 	binary, err := chromium.Find()
 	if err != nil {
 		return err
 	}
+	url, stopDemo, err := startDemo(ctx, command)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopDemo()) }()
 	browser, stop, err := chromium.Start(ctx, binary)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	fmt.Fprintf(os.Stderr, "screenshots: the demo runs for %s first, see %s\n", after, url)
 	select {
 	case <-time.After(after):
 	case <-ctx.Done():
@@ -59,8 +77,8 @@ func run(ctx context.Context, url, to string, after time.Duration) error {
 		name string
 		look chromium.Look
 	}{
-		{"status-light.png", chromium.Look{Width: 1280, Height: 1040}},
-		{"status-dark.png", chromium.Look{Width: 1280, Height: 1040, Dark: true}},
+		{"status-light.png", chromium.Look{Width: 1280, Height: 960}},
+		{"status-dark.png", chromium.Look{Width: 1280, Height: 960, Dark: true}},
 		{"status-phone.png", chromium.Look{Width: 375, Height: 812, Phone: true}},
 	} {
 		data, err := take(browser, url, picture.look)
@@ -78,19 +96,59 @@ func run(ctx context.Context, url, to string, after time.Duration) error {
 	return nil
 }
 
-// take takes a picture of the page once its charts are drawn.
+// place is where the demo says that the page is.
+var place = regexp.MustCompile(`status page +(http://\S+)`)
+
+// startDemo starts the demo and returns the address of its status page.
+func startDemo(ctx context.Context, command []string) (url string, stop func() error, err error) {
+	demo := exec.Command(command[0], command[1:]...)
+	told, err := demo.StderrPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := demo.Start(); err != nil {
+		return "", nil, fmt.Errorf("start the demo: %w", err)
+	}
+	ended := make(chan error, 1)
+	found := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(told)
+		for lines.Scan() {
+			if match := place.FindStringSubmatch(lines.Text()); match != nil {
+				found <- match[1]
+			}
+		}
+		ended <- demo.Wait()
+	}()
+	stop = func() error {
+		if err := demo.Process.Signal(os.Interrupt); err != nil {
+			return err
+		}
+		return <-ended
+	}
+	select {
+	case url := <-found:
+		return url, stop, nil
+	case err := <-ended:
+		return "", nil, fmt.Errorf("the demo ended before it told of its status page: %v", err)
+	case <-ctx.Done():
+		return "", nil, errors.Join(ctx.Err(), stop())
+	}
+}
+
+// take takes a picture of the page once its charts are drawn and the level is
+// not OK, at the demo's next such time.
 func take(browser context.Context, url string, look chromium.Look) ([]byte, error) {
 	page, close := chromedp.NewContext(browser)
 	defer close()
-	page, cancel := context.WithTimeout(page, time.Minute)
+	page, cancel := context.WithTimeout(page, 3*time.Minute)
 	defer cancel()
-	err := chromedp.Do(page,
-		look.Set(),
-		chromedp.Navigate(url),
-		chromedp.WaitVisible("#charts canvas"),
-		chromedp.WaitVisible("#targets tbody tr"),
-	)
+	err := chromedp.Do(page, look.Set(), chromedp.Navigate(url), chromedp.WaitVisible("#charts canvas"))
 	if err != nil {
+		return nil, err
+	}
+	if _, err := chromedp.Run(page, chromedp.Poll[bool](`document.querySelector(".sentence.soft, .sentence.hard") !== null`,
+		chromedp.WithPollingTimeout(0))); err != nil {
 		return nil, err
 	}
 	shot, err := chromedp.Run(page, chromedp.CaptureScreenshot())
