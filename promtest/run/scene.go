@@ -175,7 +175,8 @@ func (s *scene) run(ctx context.Context) error {
 	start := s.test.Start
 	until := func(interval, end time.Duration) clock { return clock{start, start.Add(end), interval} }
 	ruling := until(s.fixture.EvaluationInterval, s.end())
-	controlling, scaling := until(1, -1), until(1, -1)
+	never := until(1, -1) // it ends before it starts
+	controlling, scaling := never, never
 	if s.controls != nil {
 		controlling = until(s.fixture.Controller.Interval, s.lastDecision())
 	}
