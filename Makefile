@@ -26,6 +26,9 @@ bin/%: FORCE
 bin/demo: FORCE
 	@CGO_ENABLED=0 $(GO) build -C demo -trimpath -ldflags '$(LDFLAGS)' -o ../$@ .
 
+bin/monitoring: FORCE
+	@CGO_ENABLED=0 $(GO) build -C deploy/monitoring -trimpath -ldflags '$(LDFLAGS)' -o ../../$@ .
+
 .PHONY: demo
 demo: ## watch the whole loop in this terminal, until Ctrl-C
 	@tools/progress "building the binaries" $(MAKE) build bin/demo
@@ -35,6 +38,11 @@ demo: ## watch the whole loop in this terminal, until Ctrl-C
 smoke: ## run the loop unattended and judge it: make smoke [TRACE=file.csv] [SECONDS=n] [POLICY=name]
 	@tools/progress "building the binaries" $(MAKE) build bin/demo
 	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(POLICY),--policy '$(POLICY)')
+
+.PHONY: dashboards-check
+dashboards-check: ## ask a run's Prometheus for all that the dashboards show, and run the runbooks' commands on it
+	@tools/progress "building the binaries" $(MAKE) build bin/demo bin/monitoring
+	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" --before-stop 'bin/monitoring live .'
 
 .PHONY: test
 test: lint ## run all tests under the race detector, with a real Prometheus and PostgreSQL

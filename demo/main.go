@@ -40,6 +40,7 @@ type options struct {
 	prometheus string
 	bin        string
 	keep       string
+	beforeStop string
 }
 
 // demoRounds is how often the market opens before a demo comes to its end: some
@@ -85,6 +86,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.prometheus, "prometheus", "", "path of the Prometheus server; the one on PATH where empty")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of Headgate's binaries")
 	flags.StringVar(&o.keep, "keep", "", "folder, not there yet, for all that the run leaves behind; a temporary one that is removed where empty")
+	flags.StringVar(&o.beforeStop, "before-stop", "", "shell command that is run at the end of a round that is judged, while everything still runs; it finds the addresses in HEADGATE_PROMETHEUS_URL, HEADGATE_CONTROLLER_URL, HEADGATE_COORDINATOR_URL, HEADGATE_SCALER_URL and HEADGATE_SCALER_ADDRESS (gRPC)")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -161,6 +163,9 @@ func smoke(ctx context.Context, o options, r rehearsal, stdout, stderr io.Writer
 	})
 	if err == nil {
 		err = v.whileRunning(ctx, l)
+	}
+	if err == nil && o.beforeStop != "" {
+		err = l.beforeStop(ctx, o.beforeStop, stderr)
 	}
 	if err = errors.Join(err, l.stop()); err != nil {
 		return fmt.Errorf("%w (all that is left is in %s)", err, dir)
