@@ -147,7 +147,7 @@ func storeBoundScenario(name string, s sizing, guard string) Scenario {
 		}
 		stay := most
 		if s.trigger["whenStoreBound"] == "stepBack" {
-			back, cancel := within(ctx, time.Minute, "stepping back")
+			back, cancel := within(ctx, 90*time.Second, "stepping back")
 			defer cancel()
 			if _, err := replicas.Until(back, func(n int64) bool { return n <= most/2 }); err != nil {
 				return err

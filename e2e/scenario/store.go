@@ -104,9 +104,13 @@ func (p *Postgres) Stop() {
 }
 
 // Store is the database of one scenario, whose speed can be set while it is
-// written to. Every statement that inserts n rows takes n / capacity seconds:
-// one statement at a time where the capacity is shared by all writers, else all
-// of them side by side, so that each writer has the capacity to itself.
+// written to: so many rows a second, one statement at a time where the capacity
+// is shared by all writers, else from each of them.
+//
+// The capacity goes by the clock. What a statement, or the next one's start,
+// takes longer on a busy machine is made good by those that follow, as long as
+// it is less than half a second: how fast the store is must not depend on what
+// else the machine has to do.
 type Store struct {
 	URL  string
 	pool *pgxpool.Pool
@@ -116,23 +120,33 @@ const storeSchema = `
 CREATE TABLE items (key text NOT NULL, time timestamptz NOT NULL, payload bytea NOT NULL, PRIMARY KEY (key));
 CREATE TABLE capacity (rows_per_second float8 NOT NULL, shared boolean NOT NULL);
 INSERT INTO capacity VALUES (1e9, true);
+-- Until when each writer's capacity is used up; writer 0 is all of them together.
+CREATE TABLE used (writer int PRIMARY KEY, until timestamptz NOT NULL);
 CREATE FUNCTION pace() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+	me int := pg_backend_pid();
 	c capacity;
 	rest float8;
-	began timestamptz;
+	so_far timestamptz;
+	credit float8;
 BEGIN
 	SELECT count(*) INTO rest FROM written;
 	SELECT * INTO c FROM capacity;
 	IF c.shared THEN
-		PERFORM pg_advisory_xact_lock(1);
+		me := 0;
 	END IF;
-	WHILE rest > 0 LOOP
+	INSERT INTO used VALUES (me, clock_timestamp()) ON CONFLICT DO NOTHING;
+	SELECT until INTO so_far FROM used WHERE writer = me FOR UPDATE; -- one at a time
+	so_far := greatest(so_far, clock_timestamp() - interval '0.5 s');
+	LOOP
 		SELECT * INTO c FROM capacity; -- it may have changed since
-		began := clock_timestamp();
+		credit := c.rows_per_second * extract(epoch FROM clock_timestamp() - so_far);
+		EXIT WHEN credit >= rest;
+		so_far := so_far + make_interval(secs => credit / c.rows_per_second);
+		rest := rest - credit;
 		PERFORM pg_sleep(least(rest / c.rows_per_second, 0.1));
-		rest := rest - c.rows_per_second * greatest(1e-6, extract(epoch FROM clock_timestamp() - began));
 	END LOOP;
+	UPDATE used SET until = so_far + make_interval(secs => rest / c.rows_per_second) WHERE writer = me;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER pace AFTER INSERT ON items REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION pace();
