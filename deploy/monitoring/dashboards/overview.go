@@ -12,7 +12,7 @@ func overview() *board {
 			query{`max(headgate_controller_level{namespace=~"$namespace", target=~"$target"})`, "level"}).
 			Links(links(runbook("HeadgateHardPressure"))),
 		number(panel{"Targets controlled", "Targets whose providers are throttled; those that are switched off or in a dry run do not count.", unitCount, sixth},
-			query{`max(headgate_controller_targets{namespace=~"$namespace", state="controlled"})`, "controlled"}),
+			query{`sum(max by (namespace) (headgate_controller_targets{namespace=~"$namespace", state="controlled"}))`, "controlled"}),
 		number(panel{"Lowest scale", "The lowest scale in force among the providers chosen: 100 % is unthrottled.", unitShare, sixth},
 			query{`min(rate_coordinator_scale_factor{namespace=~"$namespace", provider=~"$provider"})`, "scale"}).
 			Thresholds(marks("red", from(0.01, "orange"), from(1, "green"))),
@@ -32,15 +32,15 @@ func overview() *board {
 		states(panel{"Level", "The level of each target over time. Click a band to see that target in detail.", unitState, whole}, levels,
 			query{`max by (namespace, target) (headgate_controller_level{namespace=~"$namespace", target=~"$target"})`, "{{target}}"}).
 			DataLinks(links(toTarget())),
-		dashed(steps(panel{"Depth against the marks", "Items waiting in the queue that each target observes, and the depths at which SOFT and HARD begin.", unitItems, half},
-			query{`sum by (namespace, target) (headgate_controller_observed{namespace=~"$namespace", target=~"$target"} * on (namespace, coordinator_id) group_left () sum by (namespace, coordinator_id) (coordinator_queue_depth{namespace=~"$namespace"}))`, "{{target}}"},
+		marked(steps(panel{"Depth against the marks", "Items waiting in the fullest queue that each target observes, and the depths at which SOFT and HARD begin.", unitItems, half},
+			query{`max by (namespace, target) (headgate_controller_observed{namespace=~"$namespace", target=~"$target"} * on (namespace, coordinator_id) group_left () sum by (namespace, coordinator_id) (coordinator_queue_depth{namespace=~"$namespace"}))`, "{{target}}"},
 			query{`max by (namespace, target) (headgate_controller_threshold_items{namespace=~"$namespace", target=~"$target", threshold="soft_enter"})`, "{{target}} SOFT"},
 			query{`max by (namespace, target) (headgate_controller_threshold_items{namespace=~"$namespace", target=~"$target", threshold="hard_enter"})`, "{{target}} HARD"}),
-			".* HARD$", "red").DataLinks(links(toTarget())),
-		dashed(steps(panel{"Scale, wanted and in force", "Share of each provider's base rate: what the controller asked for (dashed), and what the coordinator answered to be in force. They differ while an operator or the fast loop asks for less.", unitShare, half},
+			"/ SOFT$/", "/ HARD$/").DataLinks(links(toTarget())),
+		dashed(steps(panel{"Scale, wanted and in force", "Share of each provider's base rate: what the law wants for the target (dashed), and what the coordinator answered to be in force. They differ while an operator, the fast loop or another target asks for less.", unitShare, half},
 			query{`max by (namespace, target, provider) (headgate_controller_scale_in_force{namespace=~"$namespace", target=~"$target", provider=~"$provider"})`, "{{target}} {{provider}}"},
 			query{`max by (namespace, target, provider) (headgate_controller_scale_wanted{namespace=~"$namespace", target=~"$target", provider=~"$provider"})`, "{{target}} {{provider}} wanted"}),
-			".* wanted$", "text").Max(1).DataLinks(links(toTarget())).Links(links(runbook("HeadgateScaleMismatch"))),
+			"/ wanted$/", "text").Max(1).DataLinks(links(toTarget())).Links(links(runbook("HeadgateScaleMismatch"))),
 	)
 
 	b.row("Throughput")

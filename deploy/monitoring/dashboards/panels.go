@@ -88,7 +88,12 @@ func bars(p panel, queries ...query) *timeseries.PanelBuilder {
 		Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal))
 }
 
-// dashed draws the series of that name as a dashed line in a fixed colour.
+// marked draws the marks of both levels as dashed lines in their colours.
+func marked(b *timeseries.PanelBuilder, soft, hard string) *timeseries.PanelBuilder {
+	return dashed(dashed(b, soft, "orange"), hard, "red")
+}
+
+// dashed draws the series whose names match as dashed lines in a fixed colour.
 func dashed(b *timeseries.PanelBuilder, name, color string) *timeseries.PanelBuilder {
 	return b.OverrideByRegexp(name, []dashboard.DynamicConfigValue{
 		{Id: "custom.lineStyle", Value: map[string]any{"fill": "dash", "dash": []int{8, 6}}},

@@ -34,7 +34,7 @@ func pipeline() *board {
 			query{`sum by (coordinator_id) (coordinator_queue_depth{namespace=~"$namespace", coordinator_id=~"$coordinator"})`, "{{coordinator_id}} waiting"},
 			query{`sum by (coordinator_id) (coordinator_queue_in_flight_items{namespace=~"$namespace", coordinator_id=~"$coordinator"})`, "{{coordinator_id}} being written"},
 			query{`sum by (coordinator_id) (coordinator_queue_capacity{namespace=~"$namespace", coordinator_id=~"$coordinator"})`, "{{coordinator_id}} capacity"}),
-			".* capacity$", "red").Links(links(runbook("HeadgateQueueFull"))),
+			"/ capacity$/", "red").Links(links(runbook("HeadgateQueueFull"))),
 		lines(panel{"Wait in the queue", "Time from an item's acceptance until the store had it.", unitSeconds, third},
 			query{`histogram_quantile(0.5, sum by (le, coordinator_id) (rate(coordinator_queue_wait_seconds_bucket{namespace=~"$namespace", coordinator_id=~"$coordinator"}[$__rate_interval])))`, "{{coordinator_id}} p50"},
 			query{`histogram_quantile(0.99, sum by (le, coordinator_id) (rate(coordinator_queue_wait_seconds_bucket{namespace=~"$namespace", coordinator_id=~"$coordinator"}[$__rate_interval])))`, "{{coordinator_id}} p99"}),
