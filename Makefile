@@ -49,6 +49,7 @@ test: lint ## run all tests under the race detector, with a real Prometheus and 
 	@tools/setup compiler
 	@tools/setup postgresql
 	@prometheus=$$(tools/setup prometheus); promtool=$$(tools/setup promtool); \
+	export HEADGATE_TEST_FILES=$$(find deploy docs -type f -print0 | sort -z | xargs -0 cksum | cksum); \
 	for module in $(MODULES); do \
 		echo "== go test -race ($$module)"; \
 		HEADGATE_TEST_PROMETHEUS=$$prometheus HEADGATE_TEST_PROMTOOL=$$promtool $(GO) test -C $$module -race ./...; \

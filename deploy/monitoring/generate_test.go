@@ -13,6 +13,13 @@ import (
 
 const root = "../.."
 
+// TestMain reads the variable that holds a sum of the files outside of this
+// module: Go's cache of test results does not see those.
+func TestMain(m *testing.M) {
+	os.Getenv("HEADGATE_TEST_FILES")
+	os.Exit(m.Run())
+}
+
 func TestAllThatIsMadeIsAsItWouldBeMadeNow(t *testing.T) {
 	files, err := generate(root)
 	if err != nil {
