@@ -287,3 +287,30 @@ func TestHelpListsEverySetting(t *testing.T) {
 		t.Errorf("-h differs from --help:\n%s", diff)
 	}
 }
+
+func TestControllerServesItsStatusPageAndStopsThoughSomebodyWatches(t *testing.T) {
+	address, program, stop := start(t,
+		"HEADGATE_PROMETHEUS_URL=http://127.0.0.1:1", "HEADGATE_CONTROLLER_LISTEN=127.0.0.1:0", "HEADGATE_COORDINATOR_IDS=bars",
+		"HEADGATE_COORDINATOR_URL=http://127.0.0.1:1",
+	)
+	page, err := http.Get(address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(page.Body)
+	page.Body.Close()
+	if !strings.Contains(string(text), "<title>Headgate</title>") {
+		t.Errorf("/ is answered with %s and %q", page.Status, text)
+	}
+	stream, err := http.Get(address + "/v1/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	if status := stop(); status != exitOK {
+		t.Errorf("exit status is %d, want %d", status, exitOK)
+	}
+	if log := program.log(); strings.Contains(log, "did not end in time") {
+		t.Errorf("the stream held up the end:\n%s", log)
+	}
+}

@@ -23,6 +23,9 @@ import (
 	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
 
+	// The controller is built by a command that the test cache knows nothing of:
+	// with the page it knows of most that may change.
+	_ "github.com/headgate/headgate/controller/statuspage"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"

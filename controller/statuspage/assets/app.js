@@ -328,7 +328,8 @@ function detail() {
     const latest = p.latest, of = view.providers.length > 1 ? " of " + p.provider : "";
     if (!latest) continue;
     figures.push(
-      ["Scale wanted" + of, scale(latest.scale) + " by the " + p.law + " law" + (latest.guard ? ", limited: " + latest.guard.replace("_", " ") : "")],
+      ["Scale wanted" + of, scale(latest.scale) + " by the " + p.law + " law" + (latest.guard ? ", limited: " + latest.guard.replaceAll("_", " ") : "")],
+      ...(latest.combined ? [["Scale of all its targets" + of, scale(latest.combined.scale) + " (" + latest.combined.by + ")"]] : []),
       ["Scale in force" + of, scale(latest.scale_in_force) + (latest.scale_in_force_owner ? ", by " + owners[latest.scale_in_force_owner] : "")],
       ["Allowed rate" + of, rate(latest.effective_per_second) + " of " + rate(latest.base_per_second)],
       ["Lease" + of, lease(latest, view)],
@@ -423,21 +424,21 @@ function kinds() {
       { label: "HARD from", colour: "hard", dash: [2, 3], column: past.hard_enter },
       { label: "capacity", colour: "grey", column: past.capacity },
     ] },
-    { title: "Level", write: (v) => known(v) ? ["OK", "SOFT", "HARD"][v] : "unknown", range: [-0.2, 2.2], ticks: [0, 1, 2], stepped: true, lines: [
-      { label: "level", colour: "text", width: 2, fill: true, column: past.level },
-    ] },
-    { title: "Scale", write: scale, range: [-0.03, 1.03], stepped: true, lines: past.providers.flatMap((p, i) => [
-      { label: "in force" + of(p), colour: "blue", width: 2, dash: dashes[i % 4], column: p.scale_in_force },
-      { label: "wanted" + of(p), colour: "soft", dash: i ? dashes[(i + 1) % 4] : [3, 3], column: p.scale },
-    ]) },
     { title: "Rates, items per second", write: rate, lines: [
       { label: "arrivals", colour: "ok", dash: [8, 4], column: past.arrivals_per_second },
       { label: "drain", colour: "blue", width: 2, column: past.drain_per_second },
       ...past.providers.map((p) => ({ label: "allowed" + of(p), colour: "soft", dash: [2, 3], stepped: true, column: p.effective_per_second })),
     ] },
+    { title: "Scale", write: scale, range: [-0.03, 1.03], stepped: true, lines: past.providers.flatMap((p, i) => [
+      { label: "in force" + of(p), colour: "blue", width: 2, dash: dashes[i % 4], column: p.scale_in_force },
+      { label: "wanted" + of(p), colour: "soft", dash: i ? dashes[(i + 1) % 4] : [3, 3], column: p.scale },
+    ]) },
+    { title: "Level", write: (v) => known(v) ? ["OK", "SOFT", "HARD"][v] : "unknown", range: [-0.2, 2.2], ticks: [0, 1, 2], stepped: true, small: true, lines: [
+      { label: "level", colour: "text", width: 2, fill: true, column: past.level },
+    ] },
   ];
   if (past.replicas.some((v) => v > 0)) {
-    kinds.push({ title: "Replicas", write: number, stepped: true, lines: [
+    kinds.push({ title: "Replicas", write: number, stepped: true, small: true, lines: [
       { label: "replicas", colour: "blue", width: 2, column: past.replicas },
     ] });
   }
@@ -465,13 +466,13 @@ function chart(box, kind) {
   box.append(figure);
   const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui, sans-serif" };
   const options = {
-    width: Math.max(200, holder.clientWidth), height: kind.ticks ? 120 : 190,
+    width: Math.max(200, holder.clientWidth), height: kind.small ? 120 : 190,
     legend: { show: false },
     cursor: { sync: { key: "hour" }, drag: { x: false, y: false }, points: { size: 6 } },
     tzDate: (t) => uPlot.tzDate(new Date(t * 1000), "Etc/UTC"),
     scales: { x: { time: true, range: span }, y: { range: kind.range || ((u, low, high) => [Math.min(0, low || 0), (high || 1) * 1.05]) } },
     axes: [
-      { ...axis, space: 70, values: (u, at, _, __, step) => at.map((t) => new Date(t * 1000).toISOString().slice(11, step < 60 ? 19 : 16)) },
+      { ...axis, size: 30, space: 70, values: (u, at, _, __, step) => at.map((t) => new Date(t * 1000).toISOString().slice(11, step < 60 ? 19 : 16)) },
       { ...axis, size: 60, splits: kind.ticks ? () => kind.ticks : undefined, values: (u, at) => at.map((v) => kind.write(v).replace("/s", "")) },
     ],
     series: [{}, ...kind.lines.map((line) => ({
