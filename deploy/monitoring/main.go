@@ -1,6 +1,6 @@
 // Monitoring writes what Headgate's monitoring is delivered as: the rules as an
 // object of prometheus-operator, the dashboards, and the copies of the chart; and
-// it checks dashboards and runbooks on a loop that runs.
+// it checks dashboards, rules and runbooks on a loop that runs.
 //
 //	monitoring write ROOT    write all files anew; ROOT is the repository
 //	monitoring live ROOT     ask a running loop for everything that the
@@ -25,6 +25,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
 	"github.com/headgate/headgate/deploy/monitoring/check"
+	"github.com/headgate/headgate/deploy/monitoring/rules"
 )
 
 //go:generate go run . write ../..
@@ -77,7 +78,7 @@ func write(root string) error {
 	return nil
 }
 
-// live checks the dashboards and the runbooks on the loop that the environment
+// live checks the dashboards, the rules and the runbooks on the loop that the environment
 // names, and tells what it found.
 func live(ctx context.Context, root string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -110,12 +111,21 @@ func live(ctx context.Context, root string, out io.Writer) error {
 		}
 		all = append(all, b)
 	}
+	source, err := os.ReadFile(filepath.Join(root, rulesFile))
+	if err != nil {
+		return fmt.Errorf("read the rules: %w", err)
+	}
+	file, err := rules.Parse(source)
+	if err != nil {
+		return err
+	}
 	lines, problems := check.Live(ctx, server, all, started.StartTime, time.Now())
+	evaluated, wrong := check.LiveRules(ctx, server, file, time.Now())
 	said, more := check.Commands(ctx, filepath.Join(root, runbooks), append(os.Environ(), "USER=somebody",
 		"CONTROLLER="+os.Getenv("HEADGATE_CONTROLLER_URL"), "COORDINATOR="+os.Getenv("HEADGATE_COORDINATOR_URL"),
 		"SCALER="+os.Getenv("HEADGATE_SCALER_URL"), "SCALED_OBJECT=demo/pipeline"))
-	for _, line := range slices.Concat(lines, said) {
+	for _, line := range slices.Concat(lines, evaluated, said) {
 		fmt.Fprintln(out, "monitoring:", line)
 	}
-	return errors.Join(slices.Concat(problems, more)...)
+	return errors.Join(slices.Concat(problems, wrong, more)...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/headgate/headgate/deploy/monitoring/check"
+	"github.com/headgate/headgate/deploy/monitoring/rules"
 )
 
 // server is a Prometheus that has a number for every expression but those that
@@ -111,6 +112,29 @@ func TestExpressionsWithoutDataAreReportedUnlessExcused(t *testing.T) {
 				t.Error("the variables were not filled with the values that there are")
 			}
 		})
+	}
+}
+
+func TestRulesThatCannotBeTrueOnAGoodLoopAreReported(t *testing.T) {
+	critical := map[string]string{"severity": "critical"}
+	file := rules.File{Groups: []rules.Group{{Rules: []rules.Rule{
+		{Record: "a:depth:max", Expr: "max(depth)"},
+		{Record: "a:gone:max", Expr: "max(gone)"},
+		{Alert: "Uses", Expr: "a:depth:max > 1", Labels: critical},
+		{Alert: "Fires", Expr: "depth > 0", Labels: critical},
+		{Alert: "Warns", Expr: "depth > 0", Labels: map[string]string{"severity": "warning"}},
+		{Alert: "Quiet", Expr: "gone > 0", Labels: critical},
+	}}}}
+	s := &server{empty: regexp.MustCompile("gone"), nan: regexp.MustCompile("^$")}
+	lines, problems := check.LiveRules(t.Context(), s, file, time.Now())
+	got := errors.Join(problems...).Error()
+	for _, want := range []string{"rule a:gone:max: no data", "rule Fires: its condition holds"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if len(problems) != 2 || len(lines) != 2 || !strings.HasPrefix(lines[0], "rule Warns") || lines[1] != "5 rules were evaluated" {
+		t.Errorf("got %q and %d problems, want that Warns holds, of 5 rules, and 2 problems", lines, len(problems))
 	}
 }
 
