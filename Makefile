@@ -39,6 +39,11 @@ smoke: ## run the loop unattended and judge it: make smoke [TRACE=file.csv] [SEC
 	@tools/progress "building the binaries" $(MAKE) build bin/demo
 	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(POLICY),--policy '$(POLICY)')
 
+.PHONY: compare
+compare: ## hold the real loop without control, with step and with drain against one another and the simulation: make compare [TRACE=file.csv] [SECONDS=n]
+	@tools/progress "building the binaries" $(MAKE) build bin/demo
+	@bin/demo --compare --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') --seconds '$(or $(SECONDS),60)'
+
 .PHONY: dashboards-check
 dashboards-check: ## ask a run's Prometheus for all that the dashboards show, and run the runbooks' commands on it
 	@tools/progress "building the binaries" $(MAKE) build bin/demo bin/monitoring
@@ -68,13 +73,16 @@ lint: ## check formatting, vet, staticcheck, and that go.mod is tidy
 	if [ -n "$$heavy" ]; then echo "compiled into the binaries, and should not be:"; echo "$$heavy"; exit 1; fi
 
 # The scenarios' source is checked here and not by lint: it brings Kubernetes
-# along, which nobody else should have to download. Their program looks for the
+# along, which nobody else should have to download. All of KEDA is too much for
+# staticcheck: it takes five minutes. The program of the scenarios looks for the
 # modules of KEDA and Kubernetes beside its source, whose path it has to keep.
 .PHONY: e2e
 e2e: ## check every promise on a real Kubernetes with KEDA: make e2e [RUN=regex] [STORM=1m] [KEEP=true]
 	@tools/setup postgresql
 	@tools/progress "building the binaries" $(MAKE) build >&2
 	@CGO_ENABLED=0 tools/progress "checking the scenarios' source" $(MAKE) lint MODULES=e2e >&2
+	@cd e2e/kedaclient && export CGO_ENABLED=0 GOFLAGS=-trimpath && \
+		../../tools/progress "checking the source of the tests with KEDA's client" $(GO) vet ./... && $(GO) mod tidy -diff
 	@CGO_ENABLED=0 tools/progress "building the scenarios" $(GO) build -C e2e -trimpath=false -o ../bin/e2e .
 	@bin/e2e $(if $(RUN),-run '$(RUN)') $(if $(STORM),-storm '$(STORM)') $(if $(KEEP),-keep)
 

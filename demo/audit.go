@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // granted is what a provider let in at a time, and allowed its rate from a time
@@ -18,19 +19,19 @@ type (
 	allowed struct{ from, perSecond float64 }
 )
 
-// auditGrants reads a journal of grants and returns the largest share of its
+// auditGrants reads a journal of grants and returns the time of the first one and the largest share of its
 // budget that any provider came to in any window of one second: the items let
 // in, over what the rate brought in the window and the burst.
-func auditGrants(path string) (float64, error) {
+func auditGrants(path string) (first time.Time, most float64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("audit the grants: %w", err)
+		return first, 0, fmt.Errorf("audit the grants: %w", err)
 	}
 	defer file.Close()
 	grants, rates, bursts := map[string][]granted{}, map[string][]allowed{}, map[string]float64{}
 	rows := csv.NewReader(file)
 	if _, err := rows.Read(); err != nil {
-		return 0, fmt.Errorf("audit the grants: read the header: %w", err)
+		return first, 0, fmt.Errorf("audit the grants: read the header: %w", err)
 	}
 	for {
 		row, err := rows.Read()
@@ -38,27 +39,29 @@ func auditGrants(path string) (float64, error) {
 			break
 		}
 		if err != nil {
-			return 0, fmt.Errorf("audit the grants: %w", err)
+			return first, 0, fmt.Errorf("audit the grants: %w", err)
 		}
 		var n [4]float64 // time, items, rate, burst
 		for i, column := range []int{0, 3, 5, 6} {
 			if n[i], err = strconv.ParseFloat(row[column], 64); err != nil {
-				return 0, fmt.Errorf("audit the grants: %w", err)
+				return first, 0, fmt.Errorf("audit the grants: %w", err)
 			}
 		}
 		provider := row[2]
 		bursts[provider] = n[3]
 		if row[1] == "grant" {
+			if first.IsZero() {
+				first = time.UnixMicro(int64(n[0] * 1e6))
+			}
 			grants[provider] = append(grants[provider], granted{n[0], n[1]})
 		} else {
 			rates[provider] = append(rates[provider], allowed{n[0], n[2]})
 		}
 	}
-	most := 0.0
 	for provider, of := range grants {
 		most = max(most, busiestSecond(of, rates[provider], bursts[provider]))
 	}
-	return most, nil
+	return first, most, nil
 }
 
 // busiestSecond goes over all windows of a second that begin with a grant; any

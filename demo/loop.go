@@ -1,16 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
 
+	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/promserver"
 )
 
@@ -33,14 +36,14 @@ dag:
   nodes:
     market: {type: replay, file: arrivals.csv, multiplier: {{printf "%.6f" .Factor}}, loop: {{.Loop}}}
     gate: {type: gate, provider: {{.Provider}}, batch: 50}
-    queue: {type: write_queue, capacity: {{.Capacity}}, workers: 2, batch_size: 100, batch_wait: 100ms}
+    queue: {type: write_queue, capacity: {{.Capacity}}, workers: 2, batch_size: 100, batch_wait: 100ms, overflow: {{.Overflow}}}
     store: {type: sqlite, path: bars.db, pace_file: capacity.csv}
   edges:
     - [market, gate]
     - [gate, queue]
     - [queue, store]
 providers:
-  {{.Provider}}: {base_per_second: {{.Base}}, burst: {{.Burst}}}
+  {{.Provider}}: {base_per_second: {{.Base}}, burst: {{.Burst}}, fail_mode: {{.FailMode}}}
 feedback:
   enable_feedback: false
 metrics:
@@ -61,6 +64,14 @@ type loop struct {
 	scalerAddress                         string
 }
 
+// control is how the loop is controlled.
+type control struct {
+	policy   string
+	off      bool              // the provider is always open, and the controller only watches
+	overflow string            // what a full queue does; block where empty
+	settings map[string]string // of the controller, in place of those of the demo
+}
+
 // binaries says where the programs are.
 type binaries struct {
 	prometheus string
@@ -70,7 +81,7 @@ type binaries struct {
 // startLoop starts everything and returns when all of it is ready. On an error
 // nothing runs. Where rounds is more than one the market and the store's
 // capacity repeat.
-func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, policy string, rounds int) (_ *loop, err error) {
+func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, how control, rounds int) (_ *loop, err error) {
 	l := &loop{dir: dir, rehearsal: r}
 	defer func() {
 		if err != nil {
@@ -84,7 +95,7 @@ func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, poli
 	l.pipelineURL, l.controllerURL, l.scalerURL = "http://"+ports[0], "http://"+ports[1], "http://"+ports[2]
 	l.scalerAddress = ports[3]
 
-	if err := l.writeFiles(ports[0], rounds); err != nil {
+	if err := l.writeFiles(ports[0], how, rounds); err != nil {
 		return nil, err
 	}
 	prometheusLog, err := os.Create(filepath.Join(dir, "prometheus.log"))
@@ -118,7 +129,7 @@ func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, poli
 	if err != nil {
 		return nil, err
 	}
-	l.controller, err = start(dir, filepath.Join(bins.dir, "controller"), nil, merged(signals, map[string]string{
+	l.controller, err = start(dir, filepath.Join(bins.dir, "controller"), nil, merged(signals, merged(map[string]string{
 		"HEADGATE_CONTROLLER_LISTEN": ports[1],
 		"HEADGATE_INTERVAL":          tickEvery.String(),
 		"HEADGATE_LEASE":             (5 * tickEvery).String(),
@@ -127,8 +138,9 @@ func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, poli
 		"HEADGATE_COORDINATOR_IDS":   coordinatorID,
 		"HEADGATE_COORDINATOR_URL":   l.pipelineURL,
 		"HEADGATE_PROVIDER":          provider,
-		"HEADGATE_POLICY":            policy,
-	}))
+		"HEADGATE_POLICY":            how.policy,
+		"HEADGATE_DRY_RUN":           strconv.FormatBool(how.off),
+	}, how.settings)))
 	if err != nil {
 		return nil, err
 	}
@@ -148,12 +160,17 @@ func startLoop(ctx context.Context, dir string, bins binaries, r rehearsal, poli
 	)
 }
 
-func (l *loop) writeFiles(listen string, rounds int) error {
+func (l *loop) writeFiles(listen string, how control, rounds int) error {
 	r := l.rehearsal
+	failMode := coordinator.FailSafe
+	if how.off {
+		failMode = coordinator.FailOpen
+	}
 	var text strings.Builder
 	err := job.Execute(&text, map[string]any{
 		"Name": coordinatorID, "Provider": provider, "Factor": r.factor, "Loop": rounds > 1,
 		"Capacity": r.capacity, "Base": r.base, "Burst": r.burst, "Listen": listen,
+		"Overflow": cmp.Or(how.overflow, "block"), "FailMode": failMode,
 	})
 	if err != nil {
 		return fmt.Errorf("write the job file: %w", err)

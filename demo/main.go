@@ -34,6 +34,7 @@ func main() {
 // options are what the command line says.
 type options struct {
 	smoke      bool
+	compare    bool
 	trace      string
 	seconds    int
 	policy     string
@@ -63,9 +64,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "demo:", err)
 		return 2
 	}
-	if o.smoke {
+	switch {
+	case o.compare:
+		err = compare(ctx, o, rehearsal, stdout, stderr)
+	case o.smoke:
 		err = smoke(ctx, o, rehearsal, stdout, stderr)
-	} else {
+	default:
 		err = show(ctx, o, rehearsal, stdout, stderr)
 	}
 	if err != nil {
@@ -80,8 +84,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&o.smoke, "smoke", false, "run unattended, judge, and print one JSON object as the last line")
+	flags.BoolVar(&o.compare, "compare", false, "run the loop without control, with the step policy and with drain, and compare them with one another and with the simulation")
 	flags.StringVar(&o.trace, "trace", "deploy/examples/market-open.csv", "CSV of counts, t_seconds,value, to replay")
-	flags.IntVar(&o.seconds, "seconds", 45, "length of the run with --smoke, and of one round without it; 20 to 3600")
+	flags.IntVar(&o.seconds, "seconds", 45, "length of each run with --smoke or --compare, and of one round without it; 20 to 3600")
 	flags.StringVar(&o.policy, "policy", "step", "the controller's policy")
 	flags.StringVar(&o.prometheus, "prometheus", "", "path of the Prometheus server; the one on PATH where empty")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of Headgate's binaries")
@@ -144,15 +149,36 @@ func smoke(ctx context.Context, o options, r rehearsal, stdout, stderr io.Writer
 	if err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
-	fmt.Fprintf(stderr, "headgate: a round of %v; each count of the trace times %.3g, so that the market asks for %.3g times of what the store takes from second %.0f to %.0f\n",
-		r.length, r.factor, demandOverLowered, r.loweredFrom.Seconds(), r.loweredTill.Seconds())
-	starting, cancel := context.WithTimeout(ctx, startLimit)
-	l, err := startLoop(starting, dir, binaries{o.prometheus, o.bin}, r, o.policy, 1)
-	cancel()
+	announce(stderr, r)
+	v, err := o.round(ctx, dir, r, control{policy: o.policy}, stderr)
 	if err != nil {
 		return err
 	}
-	v := verdict{Capacity: uint64(r.capacity), Factor: r.factor, Seconds: r.length.Seconds(), Policy: o.policy}
+	if err := json.NewEncoder(stdout).Encode(v); err != nil {
+		return fmt.Errorf("print the verdict: %w", err)
+	}
+	if !v.Closed {
+		return fmt.Errorf("the loop did not close: %s (all that is left is in %s)", strings.Join(v.Faults, "; "), dir)
+	}
+	return done()
+}
+
+// announce tells what a round is like.
+func announce(stderr io.Writer, r rehearsal) {
+	fmt.Fprintf(stderr, "headgate: a round of %v; each count of the trace times %.3g, so that the market asks for %.3g times of what the store takes from second %.0f to %.0f\n",
+		r.length, r.factor, demandOverLowered, r.loweredFrom.Seconds(), r.loweredTill.Seconds())
+}
+
+// round runs the loop once, unattended, and returns what it was like. What is
+// decided is told on stderr as it falls.
+func (o options) round(ctx context.Context, dir string, r rehearsal, how control, stderr io.Writer) (v verdict, err error) {
+	starting, cancel := context.WithTimeout(ctx, startLimit)
+	l, err := startLoop(starting, dir, binaries{o.prometheus, o.bin}, r, how, 1)
+	cancel()
+	if err != nil {
+		return v, err
+	}
+	v = verdict{Capacity: uint64(r.capacity), Factor: r.factor, Seconds: r.length.Seconds(), Policy: how.policy}
 	round, cancel := context.WithDeadline(ctx, l.started.Add(r.length))
 	defer cancel()
 	err = l.follow(round, func(d decision) {
@@ -167,19 +193,13 @@ func smoke(ctx context.Context, o options, r rehearsal, stdout, stderr io.Writer
 	if err == nil && o.beforeStop != "" {
 		err = l.beforeStop(ctx, o.beforeStop, stderr)
 	}
-	if err = errors.Join(err, l.stop()); err != nil {
-		return fmt.Errorf("%w (all that is left is in %s)", err, dir)
+	if err = errors.Join(err, l.stop()); err == nil {
+		err = v.afterStop(ctx, dir)
 	}
-	if err := v.afterStop(ctx, dir); err != nil {
-		return fmt.Errorf("%w (all that is left is in %s)", err, dir)
+	if err != nil {
+		return v, fmt.Errorf("%w (all that is left is in %s)", err, dir)
 	}
-	if err := json.NewEncoder(stdout).Encode(v); err != nil {
-		return fmt.Errorf("print the verdict: %w", err)
-	}
-	if !v.Closed {
-		return fmt.Errorf("the loop did not close: %s (all that is left is in %s)", strings.Join(v.Faults, "; "), dir)
-	}
-	return done()
+	return v, nil
 }
 
 // show runs the loop for somebody to look at, until ctx ends or they quit.
@@ -190,7 +210,7 @@ func show(ctx context.Context, o options, r rehearsal, stdout, stderr io.Writer)
 	}
 	fmt.Fprintln(stderr, "headgate: starting Prometheus, the pipeline, the controller and the scaler …")
 	starting, cancel := context.WithTimeout(ctx, startLimit)
-	l, err := startLoop(starting, dir, binaries{o.prometheus, o.bin}, r, o.policy, demoRounds)
+	l, err := startLoop(starting, dir, binaries{o.prometheus, o.bin}, r, control{policy: o.policy}, demoRounds)
 	cancel()
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type decision struct {
 	HardEnter   *float64       `json:"hard_enter"`
 	Arrivals    *float64       `json:"arrivals_per_second"`
 	Drain       *float64       `json:"drain_per_second"`
+	Age         *float64       `json:"age_seconds"`
 	Outcome     string         `json:"outcome"`
 	InForce     *float64       `json:"scale_in_force"`
 	Effective   *float64       `json:"effective_per_second"`

@@ -57,6 +57,9 @@ func newLoop(s Scenario, law policy.Law) *loop {
 		inForce: startScale, wanted: startScale, turned: startScale, fastScale: 1,
 	}
 	l.nextScrape, l.nextEvaluation = l.phase(s.Scrape), l.phase(s.Evaluate)
+	if s.Phases != nil {
+		l.nextScrape, l.nextEvaluation = s.Phases.Scrape, s.Phases.Evaluate
+	}
 	return l
 }
 

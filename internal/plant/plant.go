@@ -31,7 +31,8 @@ type Scenario struct {
 	// the gate does not let through waits before it.
 	Offered Rate
 
-	Scrape, Evaluate time.Duration // intervals; their phases are drawn from Seed
+	Scrape, Evaluate time.Duration // intervals
+	Phases           *Phases       // nil is to draw them from Seed
 	Apply            time.Duration // from a decision until the rate has changed
 	Jitter           float64       // of the intervals, as a share of them
 	Missed           float64       // share of scrapes that fail
@@ -47,6 +48,9 @@ type Scenario struct {
 	// Observe is called once in each second of the run; it may be nil.
 	Observe func(Point)
 }
+
+// Phases say when the first scrape and the first evaluation come.
+type Phases struct{ Scrape, Evaluate time.Duration }
 
 // DeadTime is the longest that a change in the queue takes to reach the
 // provider.
@@ -71,6 +75,10 @@ type Figures struct {
 	MaxDepth                   float64 `json:"max_depth"`
 	ReversalsPerMinute         float64 `json:"reversals_per_minute"` // changes of the scale's direction
 	TotalVariation             float64 `json:"total_variation"`      // sum of the scale's changes
+
+	// Items in all: that came to the queue, that it refused because it was full,
+	// that were written, and that the oracle gets written.
+	CameItems, RefusedItems, WrittenItems, OracleItems float64 `json:"-"`
 }
 
 // startScale is in force until the first decision: a provider comes up in its
@@ -104,6 +112,7 @@ func Run(s Scenario, law policy.Law) Figures {
 		UtilisationOfOracle:        ratio(q.written, best.written),
 		UtilisationOfDelayedOracle: ratio(q.written, late.written),
 		OverflowRatio:              ratio(q.refused, q.came),
+		CameItems:                  q.came, RefusedItems: q.refused, WrittenItems: q.written, OracleItems: best.written,
 	}
 }
 

@@ -77,6 +77,8 @@ func (c Config) YAML() ([]byte, error) {
 		Scrape   string `yaml:"scrape_interval"`
 		Timeout  string `yaml:"scrape_timeout"`
 		Evaluate string `yaml:"evaluation_interval"`
+		Native   bool   `yaml:"scrape_native_histograms"`
+		Classic  bool   `yaml:"always_scrape_classic_histograms"`
 	}
 	jobs := make([]job, 0, len(c.Scrapes))
 	for _, s := range c.Scrapes {
@@ -91,7 +93,7 @@ func (c Config) YAML() ([]byte, error) {
 		Global global   `yaml:"global"`
 		Rules  []string `yaml:"rule_files,omitempty"`
 		Jobs   []job    `yaml:"scrape_configs"`
-	}{global{every, every, every}, c.RuleFiles, jobs})
+	}{global{every, every, every, true, true}, c.RuleFiles, jobs})
 }
 
 // millis writes a duration as Prometheus reads it.

@@ -31,6 +31,8 @@ func TestConfigurationIsWhatPrometheusReads(t *testing.T) {
     scrape_interval: 1500ms
     scrape_timeout: 1500ms
     evaluation_interval: 1500ms
+    scrape_native_histograms: true
+    always_scrape_classic_histograms: true
 rule_files:
     - alerts.yml
 scrape_configs:
