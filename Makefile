@@ -49,6 +49,10 @@ dashboards-check: ## ask a run's Prometheus for all that the dashboards show, an
 	@tools/progress "building the binaries" $(MAKE) build bin/demo bin/monitoring
 	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" --before-stop 'bin/monitoring live .'
 
+.PHONY: dashboards-schema
+dashboards-schema: ## check the dashboards against the types that Grafana 12 and 13 publish; needs Node.js
+	@cd deploy/monitoring/schema && npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent check
+
 .PHONY: test
 test: lint ## run all tests under the race detector, with a real Prometheus and PostgreSQL
 	@tools/setup compiler
