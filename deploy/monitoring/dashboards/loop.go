@@ -39,9 +39,9 @@ func loop() *board {
 			query{`count by (version) (headgate_controller_build_info{namespace=~"$namespace"})`, "{{version}}"}).
 			Links(links(runbook("HeadgateControllerDown"))),
 		lines(panel{"CPU", "Cores that the controller and the scaler use.", unitCount, third},
-			query{`sum by (job, instance) (rate(process_cpu_seconds_total{namespace=~"$namespace", job=~"controller|external-scaler"}[$__rate_interval]))`, "{{job}} {{instance}}"}),
+			query{`sum by (job, instance) (rate(process_cpu_seconds_total{namespace=~"$namespace"}[$__rate_interval]) and on (namespace, job, instance) (headgate_controller_targets or headgate_scaler_triggers))`, "{{job}} {{instance}}"}),
 		lines(panel{"Memory", "Resident memory of the controller and the scaler.", unitBytes, third},
-			query{`sum by (job, instance) (process_resident_memory_bytes{namespace=~"$namespace", job=~"controller|external-scaler"})`, "{{job}} {{instance}}"}),
+			query{`sum by (job, instance) (process_resident_memory_bytes{namespace=~"$namespace"} and on (namespace, job, instance) (headgate_controller_targets or headgate_scaler_triggers))`, "{{job}} {{instance}}"}),
 	)
 
 	b.row("External scaler")
