@@ -23,7 +23,7 @@ LABEL org.opencontainers.image.title="headgate external-scaler" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY deploy/docker/passwd /etc/passwd
+COPY --chmod=644 deploy/docker/passwd /etc/passwd
 COPY --from=build /out/external-scaler /external-scaler
 # By number, so that Kubernetes can tell that it is not root.
 USER 65532:65532

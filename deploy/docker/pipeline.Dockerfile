@@ -23,7 +23,7 @@ LABEL org.opencontainers.image.title="headgate pipeline" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY deploy/docker/passwd /etc/passwd
+COPY --chmod=644 deploy/docker/passwd /etc/passwd
 # For dead letters and for a SQLite store: the one folder that the user may write
 # to, and the one that a job's relative paths begin at.
 COPY --from=build --chown=65532:65532 /out/data /var/lib/headgate

@@ -143,6 +143,12 @@ func (a assembly) copy(into tree, c *instructions.CopyCommand) error {
 	if err != nil {
 		return err
 	}
+	mode := int64(-1) // that of the file
+	if c.Chmod != "" {
+		if mode, err = strconv.ParseInt(c.Chmod, 8, 32); err != nil {
+			return fmt.Errorf("%s: %w", c, err)
+		}
+	}
 	if len(c.SourcePaths) != 1 || c.From != "" && c.From != buildStage {
 		return fmt.Errorf("%s: want one source, of the context or of the stage %s", c, buildStage)
 	}
@@ -179,7 +185,11 @@ func (a assembly) copy(into tree, c *instructions.CopyCommand) error {
 				return err
 			}
 		}
-		return into.add(path.Join(destination, filepath.ToSlash(inside)), file, info, uid, gid)
+		header := tar.Header{Name: path.Join(destination, filepath.ToSlash(inside)), Mode: mode, Uid: uid, Gid: gid}
+		if mode < 0 {
+			header.Mode = int64(info.Mode().Perm())
+		}
+		return into.add(header, file, info)
 	})
 }
 
@@ -203,21 +213,21 @@ type node struct {
 	content string // path of the file that has it; empty for a folder
 }
 
-// add adds a file or a folder, and the folders that it lies in.
-func (t tree) add(name, file string, info fs.FileInfo, uid, gid int) error {
-	name = strings.TrimPrefix(path.Clean(name), "/")
+// add adds a file or a folder under the header's name, and the folders that it
+// lies in.
+func (t tree) add(header tar.Header, file string, info fs.FileInfo) error {
+	name := strings.TrimPrefix(path.Clean(header.Name), "/")
 	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
 		if _, found := t[folder]; !found {
 			t[folder] = node{header: tar.Header{Typeflag: tar.TypeDir, Name: folder + "/", Mode: 0o755}}
 		}
 	}
-	header := tar.Header{Name: name, Mode: int64(info.Mode().Perm()), Uid: uid, Gid: gid}
 	switch {
 	case info.IsDir():
 		header.Typeflag, header.Name = tar.TypeDir, name+"/"
 		t[name] = node{header: header}
 	case info.Mode().IsRegular():
-		header.Typeflag, header.Size = tar.TypeReg, info.Size()
+		header.Typeflag, header.Name, header.Size = tar.TypeReg, name, info.Size()
 		t[name] = node{header: header, content: file}
 	default:
 		return fmt.Errorf("%s is %v, want a file or a folder", file, info.Mode())
@@ -294,6 +304,13 @@ func copyContext(root, into string) error {
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(target, data, 0o644)
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(target, data, 0o600); err != nil {
+			return err
+		}
+		return os.Chmod(target, info.Mode().Perm()) // whatever the umask
 	})
 }

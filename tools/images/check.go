@@ -135,7 +135,7 @@ func (w wanted) checkFiles(c content) error {
 			errs = append(errs, fmt.Errorf("%s belongs to %d:%d, want root", name, h.Uid, h.Gid))
 		}
 		if h.Mode&0o7022 != 0 {
-			errs = append(errs, fmt.Errorf("%s has mode %#o, want none that others may write to", name, h.Mode))
+			errs = append(errs, fmt.Errorf("%s has mode %#o, want none that others may write to", name, h.Mode&0o7777))
 		}
 	}
 	return errors.Join(errs...)
