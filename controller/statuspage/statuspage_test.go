@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"slices"
 	"strings"
@@ -562,6 +563,26 @@ func TestTheChartLibraryIsTheOneThatWasFetched(t *testing.T) {
 			t.Errorf("%s has the hash %s, %v; want %s", name, got, err, want)
 		}
 	}
+}
+
+func FuzzQuestion(f *testing.F) {
+	for _, query := range []string{"", "limit=25&offset=0", "condition=soft&search=Bars&target=bars", "limit=-1&limit=2", "offset=99999999999999999999", "%zz", "search=%00"} {
+		f.Add(query)
+	}
+	s := newScene(noon, newLoop("bars", "news").rows, controller.Health{})
+	f.Fuzz(func(t *testing.T, text string) {
+		query, _ := url.ParseQuery(text)
+		q, errs := parse(query, parameters...)
+		if len(errs) > 0 {
+			return
+		}
+		if q.limit < 1 || q.limit > mostLimit || q.offset < 0 || len(q.search) > 3*mostText || len(q.target) > mostText {
+			t.Fatalf("%q is taken as %+v", text, q)
+		}
+		if got := s.answer(q); len(got.List.Targets) > q.limit || len(got.List.Targets) > got.List.Matching {
+			t.Fatalf("%q is answered with %+v", text, got.List)
+		}
+	})
 }
 
 func BenchmarkLookAtTenThousandTargets(b *testing.B) {

@@ -53,6 +53,7 @@ const rate = (v) => known(v) ? number(v, 3) + "/s" : "unknown";
 const scale = (v) => known(v) ? String(Math.round(v * 1000) / 1000) : "none";
 function seconds(v) {
   if (!known(v)) return "unknown";
+  if (v > 0 && v < 0.1) return number(v * 1000, 2) + " ms";
   if (v < 120) return (v < 10 ? Math.round(v * 10) / 10 : Math.round(v)) + " s";
   if (v < 7200) return Math.round(v / 60) + " min";
   return Math.round(v / 3600) + " h";
@@ -129,7 +130,7 @@ async function load() {
     if (turn !== loading) return;
     if (error.status === 400 && chosen.target) { // there is no such target any more
       chosen.target = "";
-      retryIn = 1000;
+      return load();
     }
     connected = false;
     summary();
