@@ -396,7 +396,7 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 			o.Newest = r.at
 		}
 	}
-	if b.broken || len(replicas) == 0 || math.IsInf(sums[depth].value, 0) {
+	if b.broken || len(replicas) == 0 || math.IsInf(sums[depth].value, 0) || sums[capacity].beyond(replicas) {
 		return Observation{}, false
 	}
 
@@ -480,6 +480,20 @@ func (s sum) covers(replicas []Replica) bool {
 		}
 	}
 	return with == 0 || with == len(replicas)
+}
+
+// beyond reports that an instance has its part, as a replica has, and is itself
+// none of them: a replica whose depth is missing. One that is gone has no part
+// of anything, and another process that exports the series for all of them is
+// none where no replica has its own part.
+func (s sum) beyond(replicas map[string]*Replica) bool {
+	own := 0
+	for instance := range s.instances {
+		if replicas[instance] != nil {
+			own++
+		}
+	}
+	return own > 0 && own < len(s.instances)
 }
 
 // rate is the total as a rate; it is known only where it is whole.

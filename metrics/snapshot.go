@@ -23,8 +23,9 @@ type Replica struct {
 }
 
 // Observation is what is known of one coordinator, all of its replicas
-// together. There is none of a coordinator whose depth is absent, or is not a
-// number >= 0 on any replica: what is missing is never 0.
+// together. There is none of a coordinator whose depth is absent, is not a
+// number >= 0 on any replica, or is absent on one that has a capacity as the
+// others have: what is missing is never 0.
 type Observation struct {
 	CoordinatorID string
 

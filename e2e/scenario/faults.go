@@ -20,6 +20,7 @@ const (
 	frozen      fault = "stale"  // the same samples with the same timestamps for ever
 	notANumber  fault = "NaN"    // every depth is NaN
 	nothingLeft fault = "absent" // there is no depth
+	emptyLeft   fault = "partly" // only the depths of empty queues are left
 )
 
 // faults is an HTTP proxy between Prometheus and the pods that spoils the
@@ -109,12 +110,14 @@ func (f *faults) spoil(url string, text []byte) []byte {
 			f.frozen[url] = text
 		}
 		return f.frozen[url]
-	case notANumber, nothingLeft:
+	case notANumber, nothingLeft, emptyLeft:
 		var b strings.Builder
 		for line := range strings.Lines(string(text)) {
-			if !strings.HasPrefix(line, depth+"{") {
+			fields := strings.Fields(line) // the series, its value, and its time
+			switch isDepth := strings.HasPrefix(line, depth+"{") && len(fields) == 3; {
+			case !isDepth, f.present == emptyLeft && fields[1] == "0":
 				b.WriteString(line)
-			} else if fields := strings.Fields(line); f.present == notANumber && len(fields) == 3 {
+			case f.present == notANumber:
 				fmt.Fprintf(&b, "%s NaN %s\n", fields[0], fields[2])
 			}
 		}

@@ -47,8 +47,8 @@ func (e *Env) installStill(ctx context.Context, p Plan) (*Track, error) {
 	return e.Follow("pipeline-burst"), nil
 }
 
-// SignalsLost: Prometheus killed, series gone stale, NaN and absent: replicas
-// stay, and control resumes. KEDA's own trigger on the same series, with its
+// SignalsLost: Prometheus killed, series gone stale, NaN and absent, of all
+// replicas or of one: replicas stay, and control resumes. KEDA's own trigger on the same series, with its
 // defaults, is shown beside it.
 var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults: true, Run: func(ctx context.Context, e *Env) error {
 	ours, err := e.installStill(ctx, Plan{})
@@ -79,6 +79,7 @@ var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults:
 		{"series stale", e.spoil(frozen), e.spoil(noFault)},
 		{"series NaN", e.spoil(notANumber), e.spoil(noFault)},
 		{"series absent", e.spoil(nothingLeft), e.spoil(noFault)},
+		{"series of one replica absent", e.spoil(emptyLeft), e.spoil(noFault)},
 	} {
 		began := time.Now()
 		if err := lost.begin(ctx); err != nil {
@@ -125,8 +126,8 @@ var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults:
 		return fmt.Errorf("replicas fell though nothing asked for it: %v", ours.All())
 	}
 	// It errs too where Prometheus gives no answer, and believes a sample of any
-	// age; NaN and nothing are zero to it.
-	if want := []string{"series NaN", "series absent"}; !slices.Equal(fell, want) {
+	// age; NaN and nothing are zero to it, and a part is the whole.
+	if want := []string{"series NaN", "series absent", "series of one replica absent"}; !slices.Equal(fell, want) {
 		return fmt.Errorf("KEDA's own trigger fell to the minimum by %q, want %q: %v", fell, want, kedas.All())
 	}
 	return nil
