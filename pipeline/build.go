@@ -16,14 +16,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/pipeline/source/ingest"
 	"github.com/headgate/headgate/pipeline/source/replay"
 	"github.com/headgate/headgate/pipeline/source/synthetic"
 	"github.com/headgate/headgate/pipeline/transform"
-	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/settings"
 	"github.com/headgate/headgate/writequeue"
 	"github.com/headgate/headgate/writequeue/deadletter"
@@ -36,30 +37,19 @@ import (
 // NewPolicy makes a feedback policy of the job's scales.
 type NewPolicy func(settings.Scales) feedback.Policy
 
-// Policies are the feedback policies that every pipeline has, by the name that
-// a job gives.
-//
-//   - step: a scale for each level.
-//   - linear: at OK the scale of OK, and else a straight line over the queue's
-//     utilization, from the scale of OK when it is empty to that of HARD when
-//     it is full.
+// Policies are the policies that follow the queues' events, by the name that a
+// job gives: step, a scale for each level. The other laws of the controller
+// look at the queues many times a second instead; see package fastloop.
 func Policies() map[string]NewPolicy {
 	return map[string]NewPolicy{
-		"step": func(s settings.Scales) feedback.Policy { return feedback.Step(s.OK, s.Soft, s.Hard) },
-		"linear": func(s settings.Scales) feedback.Policy {
-			return func(e pressure.Event) float64 {
-				if e.Level == pressure.OK {
-					return s.OK
-				}
-				return s.OK + min(e.Utilization, 1)*(s.Hard-s.OK)
-			}
-		},
+		policy.StepName: func(s settings.Scales) feedback.Policy { return feedback.Step(s.OK, s.Soft, s.Hard) },
 	}
 }
 
-// PolicyNames lists the names of policies for job.Input.
-func PolicyNames(policies map[string]NewPolicy) []string {
-	return slices.Sorted(maps.Keys(policies))
+// PolicyNames lists what a job's feedback may be: the laws of the controller,
+// and the policies of the program itself.
+func PolicyNames(own map[string]NewPolicy) []string {
+	return append(policy.Names(), slices.Sorted(maps.Keys(own))...)
 }
 
 // source is a node that brings items in.
@@ -123,8 +113,7 @@ func (p *Pipeline) build(ctx context.Context, policies map[string]NewPolicy) err
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 	}
-	p.wireFeedback(policies)
-	return nil
+	return p.wireFeedback(policies)
 }
 
 // fastLoop reports whether a queue of the job throttles a provider.
@@ -134,20 +123,48 @@ func (p *Pipeline) fastLoop() bool {
 	})
 }
 
-// wireFeedback lets the queues' events throttle the job's provider.
-func (p *Pipeline) wireFeedback(policies map[string]NewPolicy) {
+// wireFeedback lets the queues throttle the job's provider: by their events
+// where the policy follows those, else by a loop that looks at them.
+func (p *Pipeline) wireFeedback(policies map[string]NewPolicy) error {
 	f := p.job.Feedback
 	switch {
 	case len(p.queues) == 0:
 		p.log.Info("feedback is off", "why", "the job has no write queue")
+		return nil
 	case !f.Enable:
 		p.log.Info("feedback is off", "why", "enable_feedback is false")
-	default:
-		handler := feedback.NewHandler(p.coordinator, policies[f.Policy](f.Scales), 0, f.ProviderName)
-		p.bus.Subscribe("provider", handler.Handle)
-		p.log.Info("feedback is on", "provider", f.ProviderName, "policy", f.Policy)
+		return nil
 	}
+	p.log.Info("feedback is on", "provider", f.ProviderName, "policy", f.Policy)
+	if follows, ok := policies[f.Policy]; ok {
+		handler := feedback.NewHandler(p.coordinator, follows(f.Scales), 0, f.ProviderName)
+		p.bus.Subscribe("provider", handler.Handle)
+		return nil
+	}
+	var sources []fastloop.Source
+	for i, q := range p.queues {
+		law, err := policy.New(f.Policy, policy.Settings{
+			OK: f.Scales.OK, Soft: f.Scales.Soft, Hard: f.Scales.Hard,
+			Exponential: policy.DefaultExponentialTuning(), PID: policy.DefaultPIDTuning(),
+		})
+		if err != nil {
+			return err
+		}
+		sources = append(sources, fastloop.Source{Queue: q, Marks: p.marks[i], Law: law})
+	}
+	var err error
+	p.fast, err = fastloop.New(p.coordinator, fastloop.Config{
+		Provider: f.ProviderName, Every: fastLoopEvery, Window: fastLoopWindow,
+	}, sources...)
+	return err
 }
+
+// How often the fast loop looks at the queues, and over how long it measures
+// their rates: batches come some times a second.
+const (
+	fastLoopEvery  = 20 * time.Millisecond
+	fastLoopWindow = time.Second
+)
 
 // queue makes a write queue in front of a sink.
 func (p *Pipeline) queue(s *job.WriteQueue, sink writequeue.Sink) (stage, error) {
@@ -163,6 +180,7 @@ func (p *Pipeline) queue(s *job.WriteQueue, sink writequeue.Sink) (stage, error)
 		return nil, err
 	}
 	p.queues = append(p.queues, q)
+	p.marks = append(p.marks, s.Config.Marks)
 	p.counted = append(p.counted, q)
 	return queueStage{q}, nil
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/pipeline/journal"
 	"github.com/headgate/headgate/writequeue"
@@ -55,6 +56,8 @@ type Pipeline struct {
 
 	sources []source
 	queues  []*writequeue.Queue
+	marks   []writequeue.Marks // of the queues
+	fast    *fastloop.Loop     // nil where the feedback follows events, or is off
 	counted []counted
 	muxes   map[string]*http.ServeMux // by address
 	closers []io.Closer               // of the stores
@@ -242,6 +245,9 @@ func (p *Pipeline) startQueues(ctx context.Context) *task {
 	run := []func(context.Context) error{forever}
 	for _, q := range p.queues {
 		run = append(run, q.Run)
+	}
+	if p.fast != nil {
+		run = append(run, p.fast.Run)
 	}
 	return start(context.WithoutCancel(ctx), run...)
 }

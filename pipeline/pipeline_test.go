@@ -67,8 +67,7 @@ type running struct {
 // nobody did before.
 func run(t *testing.T, dir, file string, options pipeline.Options, environ ...string) *running {
 	t.Helper()
-	policies := pipeline.PolicyNames(pipeline.Policies())
-	policies = append(policies, pipeline.PolicyNames(options.Policies)...)
+	policies := pipeline.PolicyNames(options.Policies)
 	j, err := job.Load(t.Context(), job.Input{
 		Path: filepath.Join(dir, "job.yaml"), Data: []byte(file), Policies: policies,
 		Environ: append(environ, "HEADGATE_JOB_METRICS_LISTEN=127.0.0.1:0"),
@@ -271,8 +270,8 @@ func TestScalesOfTheFeedbackAreSettings(t *testing.T) {
 func TestAPolicyIsChosenBySetting(t *testing.T) {
 	dir, file := paced(t, "0,0\n")
 	r := run(t, dir, file+"feedback: {policy: linear}\n", pipeline.Options{})
-	r.post(t, items("a", 51))
-	r.scales(t, "ibkr", 0.49)
+	r.post(t, items("a", 65)) // half of the way from 50, at which SOFT begins, to 80
+	r.scales(t, "ibkr", 0.5)
 }
 
 func TestAPolicyOfTheProgramsOwnEndToEnd(t *testing.T) {

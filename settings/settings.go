@@ -134,7 +134,7 @@ type Guard struct {
 type Feedback struct {
 	Enable       bool   `env:"MDP_FB_ENABLE_FEEDBACK, default=true" help:"whether the write queue's level throttles the provider in the process"`
 	ProviderName string `env:"MDP_FB_PROVIDER_NAME, default=ibkr" help:"provider that the feedback throttles"`
-	Policy       string `env:"MDP_FB_POLICY, default=step" help:"law of the in-process feedback: step, linear, or one that the program registers"`
+	Policy       string `env:"MDP_FB_POLICY, default=step" help:"law of the in-process feedback: step, which follows the queue's events; linear, exponential, pid or drain, which look at the queue 50 times a second; or one that the program registers"`
 	Scales       Scales
 }
 

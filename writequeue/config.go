@@ -41,8 +41,8 @@ type Marks struct {
 	HardExit pressure.Mark
 }
 
-// thresholds are the marks in items of a capacity.
-func (m Marks) thresholds(capacity int) pressure.Thresholds {
+// Thresholds are the marks in items of a capacity.
+func (m Marks) Thresholds(capacity int) pressure.Thresholds {
 	or := func(mark, otherwise pressure.Mark) float64 {
 		if mark == (pressure.Mark{}) {
 			mark = otherwise
@@ -140,7 +140,7 @@ func (c Config) Validate() error {
 	refuse(c.CoordinatorID == "", "coordinator_id", c.CoordinatorID, "a name")
 	within("capacity", c.Capacity, mostCapacity)
 	if c.Capacity >= 1 {
-		errs = append(errs, c.Marks.thresholds(c.Capacity).Validate())
+		errs = append(errs, c.Marks.Thresholds(c.Capacity).Validate())
 	}
 	refuse(c.Overflow.UnmarshalText([]byte(c.Overflow)) != nil, "overflow", string(c.Overflow), wantOverflow)
 	within("workers", c.Workers, mostWorkers)

@@ -145,7 +145,7 @@ func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), 
 		breakerChanged: make(chan struct{}),
 		ring:           ring{limit: cfg.Capacity},
 		blocked:        list.New(),
-		tracker:        pressure.NewTracker(cfg.Marks.thresholds(cfg.Capacity)),
+		tracker:        pressure.NewTracker(cfg.Marks.Thresholds(cfg.Capacity)),
 	}
 	q.breaker = q.newBreaker()
 	return q, nil

@@ -166,7 +166,7 @@ func load(ctx context.Context, a arguments, environ []string) (settings.Pipeline
 	}
 	j, err := job.Load(ctx, job.Input{
 		Path: a.job, Data: data, Environ: environ,
-		Policies: pipeline.PolicyNames(pipeline.Policies()),
+		Policies: pipeline.PolicyNames(nil),
 		Open:     func(path string) (io.ReadCloser, error) { return os.Open(path) },
 	})
 	return s, j, errors.Join(append(errs, err)...)

@@ -8,7 +8,6 @@ import (
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
-	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
 )
@@ -35,24 +34,15 @@ func New(t settings.Target, gate controller.Gate) (controller.Target, error) {
 
 // Law makes the law that the settings name.
 func Law(t settings.Target) (policy.Law, error) {
-	switch t.Policy {
-	case policy.StepName:
-		return policy.NewStep(t.Scales.OK, t.Scales.Soft, t.Scales.Hard)
-	case policy.LinearName:
-		return policy.NewLinear(t.Scales.OK, t.Scales.Hard)
-	case policy.ExponentialName:
-		tuning := policy.DefaultExponentialTuning()
-		tuning.Soft, tuning.Hard, tuning.RecoveryPerSecond = t.Law.BackoffSoft, t.Law.BackoffHard, t.Law.RecoveryPerSecond
-		return policy.NewExponential(tuning)
-	case policy.PIDName:
-		tuning := policy.DefaultPIDTuning()
-		tuning.Gain, tuning.IntegralTime = t.Law.PIDGain, t.Law.PIDIntegralTime
-		tuning.Derivative, tuning.SetPoint = t.Law.PIDDerivative, t.Law.PIDSetPoint
-		return policy.NewPID(tuning)
-	case policy.DrainName:
-		return policy.NewDrain(), nil
+	s := policy.Settings{
+		OK: t.Scales.OK, Soft: t.Scales.Soft, Hard: t.Scales.Hard,
+		Exponential: policy.DefaultExponentialTuning(), PID: policy.DefaultPIDTuning(),
 	}
-	return nil, invalid.New("HEADGATE_POLICY", t.Policy, "a law that there is") // settings know which
+	s.Exponential.Soft, s.Exponential.Hard = t.Law.BackoffSoft, t.Law.BackoffHard
+	s.Exponential.RecoveryPerSecond = t.Law.RecoveryPerSecond
+	s.PID.Gain, s.PID.IntegralTime = t.Law.PIDGain, t.Law.PIDIntegralTime
+	s.PID.Derivative, s.PID.SetPoint = t.Law.PIDDerivative, t.Law.PIDSetPoint
+	return policy.New(t.Policy, s)
 }
 
 func guard(t settings.Target) controller.Guard {
