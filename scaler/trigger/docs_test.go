@@ -7,12 +7,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/scaler/replicas"
 )
 
 // guides are the pages that show metadata to users.
@@ -255,5 +259,47 @@ func TestTheChartTakesTheDefaultsThatTheScalerTakes(t *testing.T) {
 	})
 	if diff := cmp.Diff(keys, schema.Defs.TriggerDefaults.PropertyNames.Enum); diff != "" {
 		t.Errorf("-keys +schema\n%s", diff)
+	}
+}
+
+func TestTheGuideHasEveryGuard(t *testing.T) {
+	_, text, found := strings.Cut(read(t, guides[1]), "## Guards")
+	text, _, ended := strings.Cut(text, "\n## ")
+	if !found || !ended {
+		t.Fatal("there is no section on guards")
+	}
+	var got []string
+	for line := range strings.Lines(text) {
+		if cell, _, is := strings.Cut(strings.TrimPrefix(line, "| "), " | "); is && strings.HasPrefix(cell, "`") {
+			for name := range strings.SplitSeq(cell, ", ") {
+				got = append(got, strings.Trim(name, "`"))
+			}
+		}
+	}
+	var want []string
+	for _, cause := range replicas.Causes() {
+		want = append(want, string(cause))
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
+		t.Errorf("-guards +guide\n%s", diff)
+	}
+}
+
+func TestEverySeriesThatTheGuidesNameIsExported(t *testing.T) {
+	exported := map[string]bool{}
+	for _, series := range metrics.Catalog() {
+		exported[series.Name] = true
+	}
+	name := regexp.MustCompile(`headgate_scaler_[a-z_]+`)
+	for _, file := range guides {
+		named := name.FindAllString(read(t, file), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no series", file)
+		}
+		for _, n := range named {
+			if !exported[n] {
+				t.Errorf("%s names %s, which is not exported", file, n)
+			}
+		}
 	}
 }
