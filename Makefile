@@ -10,7 +10,7 @@ VERSION_PACKAGE := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
 BINARIES := controller external-scaler pipeline
 # Every module of the repository whose tests need no cluster.
-MODULES := . demo promtest
+MODULES := . demo promtest deploy/monitoring
 
 .PHONY: help
 help: ## list the targets
@@ -106,7 +106,7 @@ screenshots: ## take the pictures of the status page in docs/images/ anew, from 
 fuzz: ## run each fuzz test for FUZZTIME (default 20s)
 	@for package in $$(git grep -l '^func Fuzz' -- '*_test.go' ':!e2e' | xargs -n1 dirname | sort -u); do \
 		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),20s) ./$$package; \
+			$(GO) test -C $$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),20s) .; \
 		done; \
 	done
 
