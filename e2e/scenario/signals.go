@@ -101,8 +101,10 @@ var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults:
 			fell = append(fell, lost.what)
 		}
 		// Whether control resumes is seen only when there is something to do.
-		e.Load.Add(perStep)
 		n++
+		if err := e.backlog(ctx, n*perStep-50); err != nil {
+			return err
+		}
 		if err := lost.end(ctx); err != nil {
 			return err
 		}
@@ -132,6 +134,16 @@ var SignalsLost = Scenario{Name: "signals-lost", Limit: 6 * time.Minute, Faults:
 	}
 	return nil
 }}
+
+// backlog offers what is missing to a number of items that wait.
+func (e *Env) backlog(ctx context.Context, items int64) error {
+	rows, err := e.Store.Rows(ctx)
+	if err != nil {
+		return err
+	}
+	e.Load.Add(int(items - (e.Load.Accepted() - rows)))
+	return nil
+}
 
 // spoil is a step that sets what becomes of the series.
 func (e *Env) spoil(to fault) func(context.Context) error {
