@@ -2,6 +2,7 @@ package controller
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/pressure"
@@ -140,9 +141,11 @@ func (l *Limiter) turn(change float64) {
 
 // inLastHour counts the reversals, and forgets those before.
 func (l *Limiter) inLastHour() int {
-	for len(l.reversals) > 0 && l.reversals[0] <= l.clock-time.Hour {
-		l.reversals = l.reversals[1:]
+	old := 0
+	for old < len(l.reversals) && l.reversals[old] <= l.clock-time.Hour {
+		old++
 	}
+	l.reversals = slices.Delete(l.reversals, 0, old) // in place, so that nothing is allocated for ever
 	return len(l.reversals)
 }
 
