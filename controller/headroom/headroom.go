@@ -128,7 +128,25 @@ func (c Case) checkAny() Report {
 		acts, c.BasePerSecond, c.LeastDrainPerSecond, seconds, rise, acts+rise, c.Capacity, c.room(r.Items))
 	c.closes(&r, c.FloorPerSecond, "at a scale of 0")
 	c.starving(&r, acts, c.LeastDrainPerSecond)
+	switch law := c.Law.(type) {
+	case *policy.Linear:
+		// A proportional law on an integrator with dead time L and loop gain K is
+		// stable for K x L < pi/2.
+		gain := c.BasePerSecond * law.Slope(c.Thresholds)
+		r.add(KindCycle, gain*seconds < math.Pi/2, false,
+			"each item more between the marks lowers the rate by %.3g/s, and %.3g/s x %.3g s = %.3g: the scale %s where that is at least 1.57",
+			gain, gain, seconds, gain*seconds, swings(gain*seconds >= math.Pi/2))
+	case *policy.Exponential:
+		r.add(KindCycle, false, false, "the law takes away in steps and adds until the level is SOFT again: the scale swings for ever, by design")
+	}
 	return r
+}
+
+func swings(yes bool) string {
+	if yes {
+		return "swings"
+	}
+	return "would swing"
 }
 
 // checkStep follows the worst that can happen to the step law: the store falls

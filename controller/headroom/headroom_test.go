@@ -138,6 +138,55 @@ func TestTheSimulatedQueueNeverRisesAboveTheArithmetic(t *testing.T) {
 	})
 }
 
+// Where the arithmetic says that the linear law settles, the plant's does; and
+// where it says that it swings by far, it does.
+func TestTheSimulatedLinearLawSwingsWhereTheArithmeticSaysSo(t *testing.T) {
+	law, err := policy.NewLinear(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled, swung := 0, 0
+	for _, interval := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second} {
+		for _, drain := range []float64{500, 1000, 1400} {
+			s := plant.Standard(interval, interval, 1)
+			s.Length, s.Store = time.Hour, func(time.Duration) float64 { return drain }
+			low, high := math.Inf(1), math.Inf(-1)
+			s.Observe = func(p plant.Point) {
+				if p.At > 30*time.Minute {
+					low, high = min(low, p.Depth), max(high, p.Depth)
+				}
+			}
+			plant.Run(s, law)
+			report, err := headroom.Check(headroom.Case{
+				Capacity: s.Capacity, BasePerSecond: s.Base, MostDrainPerSecond: s.Base, DeadTime: s.DeadTime(), Thresholds: s.Thresholds, Law: law,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			says := report.Findings[len(report.Findings)-1]
+			if says.Kind != headroom.KindCycle {
+				t.Fatalf("the last finding is of %s", says.Kind)
+			}
+			gainTimesDead := s.Base * law.Slope(s.Thresholds) * s.DeadTime().Seconds()
+			switch {
+			case says.Holds:
+				settled++
+				if high-low > 0.02*s.Capacity {
+					t.Errorf("at %v and %v/s the depth goes from %.0f to %.0f for ever: %s", interval, drain, low, high, says.Arithmetic)
+				}
+			case gainTimesDead > math.Pi: // samples are younger than the longest dead time for most of the time
+				swung++
+				if high-low < 0.02*s.Capacity {
+					t.Errorf("at %v and %v/s the depth stays at %.0f: %s", interval, drain, low, says.Arithmetic)
+				}
+			}
+		}
+	}
+	if settled == 0 || swung == 0 {
+		t.Errorf("%d cases settled and %d swung, want some of each", settled, swung)
+	}
+}
+
 func ExampleCheck() {
 	law, err := policy.NewStep(1, 0.5, 0)
 	if err != nil {

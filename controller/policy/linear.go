@@ -32,6 +32,11 @@ func NewLinear(ok, hard float64) (*Linear, error) {
 	return &Linear{ok, hard}, errors.Join(errs...)
 }
 
+// Slope is by how much the scale falls for an item more between the marks.
+func (l *Linear) Slope(t pressure.Thresholds) float64 {
+	return (l.ok - l.hard) / (t.HardEnter - t.SoftEnter)
+}
+
 // ReasonDepth says that the depth alone chose the scale.
 const ReasonDepth Reason = "depth"
 
