@@ -10,7 +10,7 @@ VERSION_PACKAGE := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
 BINARIES := controller external-scaler pipeline
 # Every module of the repository whose tests need no cluster.
-MODULES := . demo promtest deploy/monitoring
+MODULES := . demo promtest deploy/monitoring tools/images
 
 .PHONY: help
 help: ## list the targets
