@@ -95,6 +95,12 @@ simulate: ## judge all policies on the simulated pipeline, into docs/: make simu
 	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../bin/promtest .
 	@bin/promtest report --out docs $(if $(TRACES),--traces '$(TRACES)')
 
+.PHONY: page-test
+page-test: ## look at the status page with a real Chromium
+	@tools/setup chromium
+	@$(MAKE) lint MODULES=e2e/browser
+	@HEADGATE_TEST_PROMETHEUS=$$(tools/setup prometheus) $(GO) test -C e2e/browser -race -count 1 ./...
+
 .PHONY: screenshots
 screenshots: ## take the pictures of the status page in docs/images/ anew, from a demo that runs for some minutes
 	@tools/setup chromium
