@@ -89,6 +89,13 @@ func (e *Env) storm(ctx context.Context, lasting time.Duration) error {
 	if most.Resident > stormMemory {
 		return fmt.Errorf("the scaler took %.0f bytes of memory, and its manifest gives it %d", most.Resident, stormMemory)
 	}
+	panics, err := series(ctx, e.scalerHTTP()+"/metrics", "headgate_scaler_panics_total")
+	if err != nil {
+		return err
+	}
+	if panics != 0 {
+		return fmt.Errorf("%v calls of the scaler panicked", panics)
+	}
 	after, err := e.atRest(ctx, &before)
 	if err != nil {
 		return fmt.Errorf("after the storm, before which it was %+v, and at most %+v: %w", before, most, err)
@@ -98,8 +105,8 @@ func (e *Env) storm(ctx context.Context, lasting time.Duration) error {
 	return e.followsAfterStorm(ctx)
 }
 
-// installStorm installs the scaler with KEDA's ScaledObjects on it, and returns
-// the triggers that the crowd asks for; the scaler knows them already.
+// installStorm installs the scaler with KEDA's ScaledObjects on it, whose streams
+// are open when it returns the triggers that the crowd asks for.
 func (e *Env) installStorm(ctx context.Context) ([]*pb.ScaledObjectRef, error) {
 	err := e.Install(ctx, Plan{
 		Overlay: "overlays/external-push", Without: []string{"controller", "pipeline-burst"},
@@ -132,6 +139,18 @@ func (e *Env) installStorm(ctx context.Context) ([]*pb.ScaledObjectRef, error) {
 		return nil, err
 	}
 	if err := e.ready(ctx, names); err != nil {
+		return nil, err
+	}
+	opening, cancel := within(ctx, time.Minute, "KEDA's opening of its streams")
+	defer cancel()
+	err = cluster.Poll(opening, func(ctx context.Context) error {
+		now, err := e.resources(ctx)
+		if err == nil && now.Streams != 2*stormObjects { // a push trigger has two
+			err = fmt.Errorf("%v streams are open, want %d", now.Streams, 2*stormObjects)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	var triggers []*pb.ScaledObjectRef
