@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/promqltest"
 
 	"github.com/headgate/headgate/metrics"
@@ -111,6 +113,60 @@ func TestAnAnswerIsAVectorOrAScalarOrAnError(t *testing.T) {
 		}
 		if err == nil && value.String() != want {
 			t.Errorf("%s: got %s, want %s", expr, value, want)
+		}
+	}
+}
+
+func TestARangeIsTheInstantQueriesOfItsSteps(t *testing.T) {
+	q := load(t, `  coordinator_queue_depth{coordinator_id="bars"} 0+10x6
+  coordinator_queue_depth{coordinator_id="ticks"} 5 5 stale
+  coordinator_items_written_total{coordinator_id="bars"} 0+400x3 {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x3
+`)
+	reader, err := metrics.NewReader(q, []metrics.Names{metrics.DefaultNames()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := v1.Range{Start: time.Unix(3, 0), End: time.Unix(60, 0), Step: 7 * time.Second}
+	value, _, _, err := q.QueryRange(t.Context(), reader.Query(), steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[model.Time]map[string]bool{}
+	add := func(at model.Time, s *model.Sample) {
+		if got[at] == nil {
+			got[at] = map[string]bool{}
+		}
+		got[at][s.String()] = true
+	}
+	for _, stream := range value.(model.Matrix) {
+		for _, p := range stream.Values {
+			add(p.Timestamp, &model.Sample{Metric: stream.Metric, Timestamp: p.Timestamp, Value: p.Value})
+		}
+		for _, p := range stream.Histograms {
+			add(p.Timestamp, &model.Sample{Metric: stream.Metric, Timestamp: p.Timestamp, Histogram: p.Histogram})
+		}
+	}
+	for at := steps.Start; !at.After(steps.End); at = at.Add(steps.Step) {
+		value, _, _, err := q.Query(t.Context(), reader.Query(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]bool{}
+		for _, s := range value.(model.Vector) {
+			want[s.String()] = true
+		}
+		if diff := cmp.Diff(want, got[model.TimeFromUnixNano(at.UnixNano())]); diff != "" {
+			t.Errorf("at %v: %s", at.Unix(), diff)
+		}
+	}
+}
+
+func TestARangeOfWhatIsNoVectorIsAnError(t *testing.T) {
+	q := load(t, `  up 1x6`)
+	steps := v1.Range{Start: time.Unix(0, 0), End: time.Unix(60, 0), Step: time.Second}
+	for _, expr := range []string{"up{", `"text"`, "up[1m]"} {
+		if _, _, _, err := q.QueryRange(t.Context(), expr, steps); err == nil {
+			t.Errorf("%s is answered", expr)
 		}
 	}
 }
