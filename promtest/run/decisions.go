@@ -10,6 +10,7 @@ import (
 
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/internal/figures"
+	"github.com/headgate/headgate/promtest/autoscaler"
 	"github.com/headgate/headgate/promtest/fixture"
 	"github.com/headgate/headgate/scaler"
 )
@@ -218,22 +219,15 @@ func (w *wants) addAnswer(t *fixture.DecisionTest, o fixture.ScaledObject, a sca
 	}
 }
 
-// replicasOf is how many replicas KEDA and the autoscaler make of an answer:
-// none where the trigger is not active and the ScaledObject may go down to none,
-// else what the autoscaler computes, within the ScaledObject's bounds.
+// replicasOf is how many replicas KEDA and the autoscaler make of an answer.
 func replicasOf(o fixture.ScaledObject, a scaler.Answer) int {
-	if o.Min == 0 && !a.Active {
-		return 0
-	}
-	return min(max(computed(o, a), o.Min, 1), o.Max)
+	return autoscaler.Bounds{Min: o.Min, Max: o.Max}.Within(computed(o, a), a.Active)
 }
 
-// computed is how many replicas the autoscaler makes of an answer by itself.
+// computed is how many the autoscaler makes of it by itself, from those that
+// write now.
 func computed(o fixture.ScaledObject, a scaler.Answer) int {
-	if o.AverageValue {
-		return a.Autoscaler.AsAverageValue
-	}
-	return a.Autoscaler.AsValue
+	return autoscaler.Computed(a, o.AverageValue, a.Replicas)
 }
 
 // scalerWhy says how an answer came about, and what is made of it.
