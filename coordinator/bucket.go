@@ -1,103 +1,231 @@
 package coordinator
 
 import (
-	"container/list"
 	"math"
+	"sync/atomic"
 	"time"
 )
 
-// bucket is a token bucket with a queue. It fills with rate tokens per second
-// up to burst; a call takes its tokens at once, or waits in line until those
-// before it are served and there are enough. So in any span of time it gives
-// away at most burst tokens and what the rate brought in that time.
+// bucket is a token bucket with a line. It fills with rate tokens per second up
+// to burst; a call takes its tokens at once, or waits in line until those before
+// it are served and there are enough. So in any span of time it gives away at
+// most burst tokens and what the rate brought in that time.
 //
 // A bucket whose rate is 0 is parked: it gives nothing away and fills with
 // nothing, and what was in it is gone, so that its waking lets no old tokens
 // through at once.
 //
-// It has no lock and no timer of its own: its provider guards it, and calls
-// serve when a time comes that next told.
+// While nobody waits the bucket is open, and pass takes tokens without a lock:
+// all that changes with a grant is one number, what has been spent of the
+// epoch's inflow. To do anything else its provider's lock is held and the bucket
+// is shut, which takes that number away from those who pass. A change of rate
+// begins a new epoch and leaves the old one shut for ever, so that whoever still
+// looks at the old one finds nothing there to take.
+//
+// It has no clock and no timer of its own: the provider calls serve when a time
+// comes that next told. Times must not run backwards for the one who holds the
+// lock; for those who pass, an old time only means fewer tokens.
 type bucket struct {
-	rate   float64       // tokens per second, >= 0
-	burst  float64       // the most that it holds, > 0
-	tokens float64       // in it at the time at; in [0, burst]
-	at     time.Duration // on the clock of the caller
+	epoch atomic.Pointer[epoch]
 
-	waiting list.List // of *waiter, the oldest first
+	// The provider's lock guards these.
+	rate   float64 // tokens per second, in [0, 1e12]
+	burst  int     // the most tokens that it holds, in [1, mostBurst]
+	isShut bool
+	spent  int64 // the epoch's, while the bucket is shut
+	line   line  // of those who wait, only while it is shut
 }
 
-// waiter is a call that waits in line.
-type waiter struct {
-	n      float64       // tokens
-	since  time.Duration // when it came
-	result chan error    // of size one: told once, nil when it has its tokens
+// mostBurst is as much as a bucket can count. A larger burst counts as that.
+const mostBurst = 1 << mostUnitsLog2
+
+// epoch is a time over which the rate stays as it is. But for spent it does not
+// change.
+type epoch struct {
+	inflow
+	burst      int64 // in units
+	mostTokens uint  // the burst
+
+	// spent is how much of the inflow was given away or ran over, in units; what
+	// was in the bucket at the start is taken off. It exceeds what came in by less
+	// than one unit. While the bucket is shut it is the mark for that.
+	spent atomic.Int64
 }
 
-func newBucket(rate, burst float64, now time.Duration) bucket {
-	return bucket{rate: rate, burst: burst, tokens: burst, at: now}
+// afterTaking is what is spent when some more is taken while arrived, and a
+// fraction of a unit, have come in; ok is false if there is not enough. If the
+// bucket is full, what ran over is spent too, rounded up, so that none of it is
+// given away later.
+func (e *epoch) afterTaking(cost, spent, arrived int64, fraction uint64) (after int64, ok bool) {
+	if spent > arrived-e.burst {
+		after = spent + cost
+		return after, after <= arrived
+	}
+	after = arrived - e.burst + cost
+	if fraction > 0 {
+		after++
+	}
+	return after, true
 }
 
-// fill brings the tokens up to date.
-func (b *bucket) fill(now time.Duration) {
-	if now > b.at {
-		b.tokens = min(b.burst, b.tokens+b.rate*(now-b.at).Seconds())
-		b.at = now
+// shutMark is more than can ever be spent.
+const shutMark = math.MaxInt64
+
+// start makes a full bucket of the zero one. It is shut.
+func (b *bucket) start(rate float64, burst int, now time.Duration) {
+	b.rate, b.burst, b.isShut = rate, min(burst, mostBurst), true
+	b.begin(newInflow(rate, b.burst, now))
+	if rate > 0 {
+		b.spent = -b.epoch.Load().burst
 	}
 }
 
-// take takes n tokens if nobody waits and there are as many.
-func (b *bucket) take(n float64, now time.Duration) bool {
-	if b.waiting.Len() > 0 || b.rate == 0 {
-		return false
-	}
-	b.fill(now)
-	if b.tokens < n {
-		return false
-	}
-	b.tokens -= n
-	return true
+// begin begins an epoch, shut and with all spent.
+func (b *bucket) begin(in inflow) {
+	e := &epoch{inflow: in, burst: in.cost(b.burst), mostTokens: uint(b.burst)}
+	e.spent.Store(shutMark)
+	b.epoch.Store(e)
+	b.spent = 0
 }
 
-// setRate changes the rate from now on, for those who wait too. The caller
-// serves them.
-func (b *bucket) setRate(rate float64, now time.Duration) {
-	b.fill(now)
-	b.rate = rate
-	if rate == 0 {
-		b.tokens = 0
+// passage is what became of a call that takes no lock.
+type passage uint8
+
+const (
+	passed    passage = iota // it has its tokens
+	tooFew                   // there are too few of them now
+	needsLock                // whether it may have them can only be told with the lock
+)
+
+// pass takes n tokens without the lock, if it can.
+func (b *bucket) pass(n int, now time.Duration) passage {
+	e := b.epoch.Load()
+	if uint(n)-1 >= e.mostTokens { // also for an n below 1
+		return needsLock
 	}
+	elapsed := uint64(now - e.since)
+	if elapsed > e.longest() {
+		if now > e.since {
+			return needsLock
+		}
+		elapsed = 0
+	}
+	arrived, fraction := e.at(elapsed)
+	cost := e.cost(n)
+	for {
+		spent := e.spent.Load()
+		if spent == shutMark {
+			return needsLock
+		}
+		after, ok := e.afterTaking(cost, spent, arrived, fraction)
+		if !ok {
+			return tooFew
+		}
+		if e.spent.CompareAndSwap(spent, after) {
+			return passed
+		}
+	}
+}
+
+// shut keeps those out who pass without the lock. The lock is held, as in all
+// that follows.
+func (b *bucket) shut() {
+	if !b.isShut {
+		b.spent = b.epoch.Load().spent.Swap(shutMark)
+		b.isShut = true
+	}
+}
+
+// open lets calls pass without the lock again. Nobody waits.
+func (b *bucket) open() {
+	if b.isShut {
+		b.epoch.Load().spent.Store(b.spent)
+		b.isShut = false
+	}
+}
+
+// take takes n tokens, from 1 to the burst, if nobody waits and there are as
+// many. The bucket is shut.
+func (b *bucket) take(n int, now time.Duration) bool {
+	return b.line.n == 0 && b.rate > 0 && b.spend(n, now)
+}
+
+// spend takes n tokens from a shut bucket if there are as many.
+func (b *bucket) spend(n int, now time.Duration) bool {
+	e := b.current(now)
+	arrived, fraction := e.at(uint64(max(0, now-e.since)))
+	after, ok := e.afterTaking(e.cost(min(n, mostBurst)), b.spent, arrived, fraction)
+	if ok {
+		b.spent = after
+	}
+	return ok
 }
 
 // serve gives those at the head of the line their tokens, calling granted for
-// each, until there are too few for the next one.
+// each, until there are too few for the next one. The bucket is shut.
 func (b *bucket) serve(now time.Duration, granted func(*waiter)) {
-	if b.rate == 0 {
-		return
-	}
-	b.fill(now)
-	for first := b.waiting.Front(); first != nil; first = b.waiting.Front() {
-		w := first.Value.(*waiter)
-		if b.tokens < w.n {
-			return
-		}
-		b.tokens -= w.n
-		b.waiting.Remove(first)
+	for b.line.head != nil && b.rate > 0 && b.spend(b.line.head.n, now) {
+		w := b.line.head
+		b.line.leave(w)
 		granted(w)
 	}
 }
 
-// next is when there will be enough for the first in line, or by the rounding
-// of the sums a nanosecond before that; serve then waits for the rest. There is
-// no such time while nobody waits or the bucket is parked.
+// setRate changes the rate from now on, for those who wait too, and leaves the
+// bucket shut. The caller serves them. A bucket that was parked rests before it
+// begins to fill.
+func (b *bucket) setRate(rate float64, now, rest time.Duration) {
+	b.shut()
+	before := b.current(now)
+	since := max(now, before.since)
+	switch {
+	case b.rate == 0:
+		since = now + rest
+	case rate == 0:
+		since = now
+	}
+	b.restart(before, rate, now, since)
+}
+
+// current is the epoch, a new one where the old one cannot count up to now.
+func (b *bucket) current(now time.Duration) *epoch {
+	e := b.epoch.Load()
+	longest := time.Duration(e.longest()) // the same while the rate is
+	for now-e.since > longest {
+		end, next := e.since+longest, e.since+longest
+		if arrived, _ := e.at(uint64(longest)); arrived-b.spent >= e.burst {
+			next = now // it is full, and stays so
+		}
+		b.restart(e, b.rate, end, next)
+		e = b.epoch.Load()
+	}
+	return e
+}
+
+// restart begins a new epoch of a shut bucket with what is in it now, at most
+// the longest time after the start of the one before. It fills from since on.
+func (b *bucket) restart(before *epoch, rate float64, now, since time.Duration) {
+	arrived, fraction := before.at(uint64(max(0, now-before.since)))
+	tokens := arrived - b.spent
+	if tokens >= before.burst {
+		tokens, fraction = before.burst, 0
+	}
+	if rate == 0 {
+		tokens, fraction = 0, 0
+	}
+	in := newInflow(rate, b.burst, since)
+	tokens, in.fraction = in.convert(&before.inflow, tokens, fraction)
+	b.rate = rate
+	b.begin(in)
+	b.spent = -tokens
+}
+
+// next is when there will be enough for the first in line. There is no such time
+// while nobody waits or the bucket is parked. The bucket is shut.
 func (b *bucket) next() (at time.Duration, ok bool) {
-	first := b.waiting.Front()
-	if first == nil || b.rate == 0 {
+	if b.line.head == nil || b.rate == 0 {
 		return 0, false
 	}
-	missing := max(0, first.Value.(*waiter).n-b.tokens)
-	nanoseconds := math.Ceil(missing / b.rate * 1e9)
-	if nanoseconds > float64(math.MaxInt64/2) {
-		return 0, false // longer than any process lives
-	}
-	return b.at + time.Duration(nanoseconds), true
+	e := b.epoch.Load()
+	return e.when(max(0, b.spent+e.cost(min(b.line.head.n, mostBurst))))
 }

@@ -27,6 +27,8 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 	for _, why := range Refusals() {
 		refused[why] = counts.refused[why]
 	}
+	calls, tokens := g.grants()
+	refused[RefusedNoTokens] += g.passages.tooFew.Load()
 	breaker := g.breaker.State()
 	g.mu.Unlock()
 
@@ -56,8 +58,8 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(metrics.ProviderCooling, cooling)
-	counter(metrics.AcquireGranted, counts.grantedCalls)
-	counter(metrics.TokensGranted, counts.grantedTokens)
+	counter(metrics.AcquireGranted, calls)
+	counter(metrics.TokensGranted, tokens)
 	counter(metrics.AcquireWaited, counts.waited)
 	for _, why := range Refusals() {
 		counter(metrics.AcquireRefused, refused[why], string(why))
@@ -65,6 +67,15 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 	counter(metrics.ProviderOpened, counts.breakerOpened)
 	counter(metrics.LeaseExpiries, counts.leaseExpiries)
 	counter(metrics.LeaseConflicts, counts.conflicts)
+}
+
+// grants is how many calls got their tokens, and how many these were. g.mu is
+// held.
+func (g *gate) grants() (calls, tokens uint64) {
+	p := &g.passages
+	singles := p.singles.Load()
+	return g.counts.grantedCalls + singles + p.bulkCalls.Load(),
+		g.counts.grantedTokens + singles + p.bulkTokens.Load()
 }
 
 func breakerValue(s circuitbreaker.State) float64 {

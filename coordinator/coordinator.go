@@ -10,11 +10,13 @@
 package coordinator
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,10 +34,28 @@ type Coordinator struct {
 	started time.Time // what now counts from
 	wait    *prometheus.HistogramVec
 
+	gates atomic.Pointer[gates] // replaced under mu, read without it
+
 	mu       sync.RWMutex
-	gates    map[string]*gate
 	closed   bool
 	watchers map[*watcher]struct{}
+}
+
+// gates are the gates of all providers. They are not changed, for whoever
+// acquires looks one up without a lock.
+type gates struct {
+	byName map[string]*gate
+	first  *gate // of those by name, spared the look-up: most coordinators have one
+}
+
+// with returns the gates and one more.
+func (g *gates) with(one *gate) *gates {
+	more := &gates{byName: maps.Clone(g.byName), first: g.first}
+	more.byName[one.Name] = one
+	if more.first == nil {
+		more.first = one
+	}
+	return more
 }
 
 // Grant is one call that got its tokens.
@@ -82,9 +102,9 @@ func New(options ...Option) *Coordinator {
 		log:      slog.New(slog.DiscardHandler),
 		started:  time.Now(),
 		wait:     metrics.NewHistogram(metrics.AcquireWait),
-		gates:    map[string]*gate{},
 		watchers: map[*watcher]struct{}{},
 	}
+	c.gates.Store(&gates{byName: map[string]*gate{}})
 	for _, option := range options {
 		option(c)
 	}
@@ -106,56 +126,32 @@ func (c *Coordinator) Register(p Provider) error {
 	if c.closed {
 		return ErrClosed
 	}
-	if _, found := c.gates[p.Name]; found {
+	all := c.gates.Load()
+	if _, found := all.byName[p.Name]; found {
 		return fmt.Errorf("register provider: %w", invalid.New("provider", p.Name, "a name that is not registered yet"))
 	}
-	c.gates[p.Name] = newGate(c, p.withDefaults())
+	c.gates.Store(all.with(newGate(c, p.withDefaults())))
 	return nil
 }
 
 // gate returns a provider's gate.
 func (c *Coordinator) gate(provider string) (*gate, error) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	g, found := c.gates[provider]
-	if !found {
-		return nil, fmt.Errorf("%w: %w", ErrUnknownProvider,
-			invalid.New("provider", provider, "one that is registered"))
+	all := c.gates.Load()
+	if first := all.first; first != nil && first.Name == provider {
+		return first, nil
 	}
-	return g, nil
+	if g, found := all.byName[provider]; found {
+		return g, nil
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnknownProvider,
+		invalid.New("provider", provider, "one that is registered"))
 }
 
 // all returns the gates by name.
 func (c *Coordinator) all() []*gate {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	gates := make([]*gate, 0, len(c.gates))
-	for _, g := range c.gates {
-		gates = append(gates, g)
-	}
-	slices.SortFunc(gates, func(a, b *gate) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
+	return slices.SortedFunc(maps.Values(c.gates.Load().byName), func(a, b *gate) int {
+		return strings.Compare(a.Name, b.Name)
 	})
-	return gates
-}
-
-// Acquire takes n tokens from a provider's bucket. It waits in line for them,
-// first come first served, until ctx ends; a call that ends so leaves nothing
-// behind. A change of the rate counts at once for those who wait too.
-//
-// It fails at once with ErrUnknownProvider, with ErrAboveBurst for an n that
-// the bucket can never hold, with an *invalid.Value for an n below 1, and with
-// an *UnavailableError while the provider's breaker is open or its global
-// scope cools down; those who wait when that begins get it too.
-func (c *Coordinator) Acquire(ctx context.Context, provider string, n int) error {
-	g, err := c.gate(provider)
-	if err != nil {
-		return err
-	}
-	return g.acquire(ctx, n)
 }
 
 // RecordSuccess tells a provider's breaker that a call to it went well. An
@@ -189,7 +185,7 @@ func (c *Coordinator) record(provider string, success bool) {
 	if g.breaker.IsOpen() {
 		g.counts.breakerOpened++
 		c.log.Warn("breaker opened", "provider", provider, "for", g.BreakerTimeout)
-		g.refuseIfShut(c.now())
+		g.bar(c.now())
 	} else if g.breaker.IsClosed() {
 		c.log.Info("breaker closed", "provider", provider)
 	}
@@ -220,7 +216,7 @@ func (c *Coordinator) CoolDown(provider, scope string, d time.Duration) {
 	}
 	g.coolDowns[scope] = now + d
 	c.log.Warn("cool-down", "provider", provider, "scope", scope, "for", d)
-	g.refuseIfShut(now)
+	g.bar(now)
 	g.version++
 	c.tell(provider)
 }

@@ -4,16 +4,35 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/headgate/headgate/internal/invalid"
 )
 
 // Errors on which a caller decides.
 var (
 	ErrUnknownProvider = errors.New("unknown provider")
 	ErrAboveBurst      = errors.New("more tokens than the burst")
+	ErrNoTokens        = errors.New("not enough tokens now") // of TryAcquire
 	ErrBreakerOpen     = errors.New("breaker is open")
 	ErrCoolingDown     = errors.New("provider is cooling down")
 	ErrClosed          = errors.New("coordinator is closed")
 )
+
+// aboveBurstError wraps ErrAboveBurst and an *invalid.Value, which is made only
+// for who wants to see it.
+type aboveBurstError struct {
+	provider string
+	n, burst int
+}
+
+func (e *aboveBurstError) Error() string { return fmt.Sprintf("%v: %v", ErrAboveBurst, e.value()) }
+
+// Unwrap returns both.
+func (e *aboveBurstError) Unwrap() []error { return []error{ErrAboveBurst, e.value()} }
+
+func (e *aboveBurstError) value() *invalid.Value {
+	return invalid.New("tokens", e.n, fmt.Sprintf("at most the burst of %s, which is %d", e.provider, e.burst))
+}
 
 // UnavailableError says that a provider lets nobody through for a while. It
 // wraps ErrBreakerOpen or ErrCoolingDown.
@@ -51,6 +70,7 @@ type Refusal string
 
 const (
 	RefusedBurst     Refusal = "above_burst"
+	RefusedNoTokens  Refusal = "no_tokens" // the caller would not wait
 	RefusedBreaker   Refusal = "breaker_open"
 	RefusedCoolDown  Refusal = "cooling_down"
 	RefusedCancelled Refusal = "cancelled" // the caller gave up waiting
@@ -59,13 +79,14 @@ const (
 
 // Refusals lists the set.
 func Refusals() []Refusal {
-	return []Refusal{RefusedBurst, RefusedBreaker, RefusedCoolDown, RefusedCancelled, RefusedClosed}
+	return []Refusal{RefusedBurst, RefusedNoTokens, RefusedBreaker, RefusedCoolDown, RefusedCancelled, RefusedClosed}
 }
 
 func refusal(err error) Refusal {
+	if _, above := err.(*aboveBurstError); above {
+		return RefusedBurst // spared making the error's parts
+	}
 	switch {
-	case errors.Is(err, ErrAboveBurst):
-		return RefusedBurst
 	case errors.Is(err, ErrBreakerOpen):
 		return RefusedBreaker
 	case errors.Is(err, ErrCoolingDown):

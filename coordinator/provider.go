@@ -1,10 +1,10 @@
 package coordinator
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -31,6 +31,11 @@ type Provider struct {
 	BasePerSecond  float64 // tokens per second at scale 1; > 0
 	Burst          int     // tokens that may pass at once after a pause; >= 1; the scale never changes it
 	FloorPerSecond float64 // tokens per second that pass at any scale; 0 parks the provider at scale 0
+
+	// ResumeJitter is how long the bucket rests at most before it fills again
+	// when the provider was parked: each time a part of it, drawn evenly, so that
+	// providers which were parked together do not return together. 0 is no rest.
+	ResumeJitter time.Duration
 
 	CoolDown        time.Duration // how long a cool-down lasts where nothing else is said; default 600 s
 	BreakerFailures int           // failures in a row that open the breaker; default 5
@@ -92,6 +97,7 @@ func (p Provider) Validate() error {
 	refuse(p.Burst < 1, "burst", p.Burst, "a whole number >= 1")
 	refuse(!(p.FloorPerSecond >= 0 && p.FloorPerSecond <= p.BasePerSecond), "floor_per_second", p.FloorPerSecond,
 		fmt.Sprintf("a number from 0 to base_per_second, which is %v", p.BasePerSecond))
+	refuse(p.ResumeJitter < 0, "resume_jitter", p.ResumeJitter, "a duration >= 0")
 	refuse(p.CoolDown < 0, "cool_down", p.CoolDown, "a duration >= 0")
 	refuse(p.BreakerFailures < 0, "breaker_failures", p.BreakerFailures, "a whole number >= 1")
 	refuse(p.BreakerTimeout < 0, "breaker_timeout", p.BreakerTimeout, "a duration > 0")
@@ -118,15 +124,19 @@ func (p Provider) failScale(last float64) float64 {
 }
 
 // gate is a provider at work: its bucket, the scales in force, its breaker and
-// its cool-downs. One mutex guards all of them, so that a call sees one state.
+// its cool-downs. One mutex guards all of them, so that whoever holds it sees one
+// state. Grants of an open bucket alone go past it; the bucket is shut while
+// anything else than its tokens decides, see openIfMay.
 type gate struct {
 	Provider
 	c       *Coordinator
 	breaker circuitbreaker.CircuitBreaker[any]
 	wait    prometheus.Observer // of the calls that had to wait
+	waiters sync.Pool           // of *waiter that nobody uses
+
+	bucket bucket
 
 	mu        sync.Mutex
-	bucket    bucket
 	scales    map[Owner]entry
 	coolDowns map[string]time.Duration // by scope: until when, on the coordinator's clock
 	last      ScaleRequest             // the controller's newest, also after its lease ran out
@@ -134,16 +144,31 @@ type gate struct {
 	closed    bool
 	version   uint64 // rises with every change that Watch tells of
 	counts    counts
+
+	// Each grant writes to passages. What all grants read stands apart from it, so
+	// that cores do not take it from one another's caches.
+	_        [cacheLine]byte
+	passages passages
+	_        [cacheLine]byte
 }
+
+const cacheLine = 64
 
 // counts only rise.
 type counts struct {
-	grantedCalls, grantedTokens uint64
+	grantedCalls, grantedTokens uint64 // under the lock
 	waited                      uint64
 	refused                     map[Refusal]uint64
 	leaseExpiries               uint64
 	conflicts                   uint64
 	breakerOpened               uint64
+}
+
+// passages count the calls that took no lock. They only rise.
+type passages struct {
+	singles               atomic.Uint64 // calls that got one token
+	bulkCalls, bulkTokens atomic.Uint64 // all others that got some
+	tooFew                atomic.Uint64 // calls that would not wait
 }
 
 func newGate(c *Coordinator, p Provider) *gate {
@@ -164,77 +189,19 @@ func newGate(c *Coordinator, p Provider) *gate {
 			scale: p.failScale(p.SafeScale), reason: reasonStartUp, since: now,
 		}
 	}
-	g.bucket = newBucket(g.rate(), float64(p.Burst), now)
+	g.bucket.start(g.rate(), p.Burst, now)
 	g.observeRate(now)
 	g.wait = c.wait.WithLabelValues(p.Name)
+	g.waiters.New = func() any { return &waiter{result: make(chan error, 1)} }
 	g.timer = time.AfterFunc(time.Hour, g.wake)
 	g.timer.Stop()
+	g.settle(now)
 	return g
 }
 
 // rate is what the scales make of the base rate.
 func (g *gate) rate() float64 {
 	return max(g.FloorPerSecond, g.BasePerSecond*g.scale())
-}
-
-// acquire takes n tokens, waiting for them if need be.
-func (g *gate) acquire(ctx context.Context, n int) error {
-	if n < 1 {
-		return invalid.New("tokens", n, "a whole number >= 1")
-	}
-	g.mu.Lock()
-	now := g.c.now()
-	if err := g.admits(n, now); err != nil {
-		g.counts.refused[refusal(err)]++
-		g.mu.Unlock()
-		return err
-	}
-	if g.bucket.take(float64(n), now) {
-		g.granted(n, 0, now)
-		g.mu.Unlock()
-		return nil
-	}
-	w := &waiter{n: float64(n), since: now, result: make(chan error, 1)}
-	place := g.bucket.waiting.PushBack(w)
-	g.counts.waited++
-	g.serve(now)
-	g.mu.Unlock()
-
-	select {
-	case err := <-w.result:
-		return err
-	case <-ctx.Done():
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	select {
-	case err := <-w.result: // it was served, or refused, in the same moment
-		return err
-	default:
-	}
-	g.bucket.waiting.Remove(place)
-	g.counts.refused[RefusedCancelled]++
-	g.serve(g.c.now()) // those behind it may want less
-	return fmt.Errorf("acquire %d tokens of %s: %w", n, g.Name, ctx.Err())
-}
-
-// admits says whether a call for n tokens may come in at all. g.mu is held, as
-// in all that follows.
-func (g *gate) admits(n int, now time.Duration) error {
-	switch {
-	case g.closed:
-		return ErrClosed
-	case n > g.Burst:
-		return fmt.Errorf("%w: %w", ErrAboveBurst, invalid.New("tokens", n,
-			fmt.Sprintf("at most the burst of %s, which is %d", g.Name, g.Burst)))
-	}
-	if until, cooling := g.coolDowns[GlobalScope]; cooling && until > now {
-		return &UnavailableError{Provider: g.Name, Why: ErrCoolingDown, RetryAfter: until - now}
-	}
-	if g.breakerOpen() {
-		return &UnavailableError{Provider: g.Name, Why: ErrBreakerOpen, RetryAfter: g.breaker.RemainingDelay()}
-	}
-	return nil
 }
 
 // breakerOpen reports whether the breaker holds calls off. One that has been
@@ -250,35 +217,11 @@ func (g *gate) breakerOpen() bool {
 	return false
 }
 
-// granted counts n tokens that were given away, and tells the observer.
-func (g *gate) granted(n int, waited, now time.Duration) {
-	g.counts.grantedCalls++
-	g.counts.grantedTokens += uint64(n)
-	if waited > 0 {
-		g.wait.Observe(waited.Seconds())
-	}
-	if g.c.observe != nil {
-		g.c.observe(Grant{
-			At: g.c.started.Add(now), Provider: g.Name, N: n, Waited: waited,
-			RatePerSecond: g.bucket.rate, Burst: g.Burst,
-		})
-	}
-}
-
 // observeRate tells the observer the rate from now on.
 func (g *gate) observeRate(now time.Duration) {
 	if g.c.onRate != nil {
 		g.c.onRate(Rate{At: g.c.started.Add(now), Provider: g.Name, PerSecond: g.bucket.rate, Burst: g.Burst})
 	}
-}
-
-// serve lets through whom it can, and sets the timer for what comes next.
-func (g *gate) serve(now time.Duration) {
-	g.bucket.serve(now, func(w *waiter) {
-		g.granted(int(w.n), now-w.since, now)
-		w.result <- nil
-	})
-	g.arm(now)
 }
 
 // arm sets the timer to the next time at which the bucket or a lease has
@@ -306,24 +249,7 @@ func (g *gate) wake() {
 	}
 	now := g.c.now()
 	g.expire(now)
-	g.serve(now)
-}
-
-// refuseWaiting tells all who wait that they will not be served.
-func (g *gate) refuseWaiting(err error) {
-	for first := g.bucket.waiting.Front(); first != nil; first = g.bucket.waiting.Front() {
-		g.bucket.waiting.Remove(first).(*waiter).result <- err
-		g.counts.refused[refusal(err)]++
-	}
-}
-
-// refuseIfShut refuses those who wait if the breaker or a cool-down now holds
-// calls off.
-func (g *gate) refuseIfShut(now time.Duration) {
-	if err := g.admits(1, now); err != nil {
-		g.refuseWaiting(err)
-		g.arm(now)
-	}
+	g.settle(now)
 }
 
 func (g *gate) close() {
@@ -331,5 +257,6 @@ func (g *gate) close() {
 	defer g.mu.Unlock()
 	g.closed = true
 	g.timer.Stop()
+	g.bucket.shut()
 	g.refuseWaiting(ErrClosed)
 }

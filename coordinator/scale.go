@@ -194,11 +194,11 @@ func (g *gate) remove(owner Owner) bool {
 // and tells the watchers where something differs that they would want to know.
 func (g *gate) changed(now time.Duration, tell bool) {
 	if rate := g.rate(); rate != g.bucket.rate {
-		g.bucket.setRate(rate, now)
+		g.bucket.setRate(rate, now, g.rest())
 		g.observeRate(now)
 		tell = true
 	}
-	g.serve(now)
+	g.settle(now)
 	if tell {
 		g.version++
 		g.c.tell(g.Name)

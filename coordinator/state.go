@@ -88,7 +88,7 @@ func (g *gate) state() State {
 		FloorPerSecond: g.FloorPerSecond, EffectivePerSecond: g.bucket.rate,
 		Scale: g.scale(), Level: g.level(), FailMode: g.FailMode,
 		Scales: []Scale{}, CoolDowns: []CoolDown{},
-		Waiters: g.bucket.waiting.Len(), Version: g.version,
+		Waiters: g.bucket.line.n, Version: g.version,
 		Breaker: Breaker{
 			State:            g.breaker.State().String(),
 			RemainingSeconds: g.breaker.RemainingDelay().Seconds(),

@@ -64,7 +64,7 @@ func (c *Coordinator) Watch(ctx context.Context) iter.Seq[State] {
 	return func(yield func(State) bool) {
 		w := &watcher{changed: map[string]struct{}{}, signal: make(chan struct{}, 1)}
 		c.mu.Lock()
-		for name := range c.gates {
+		for name := range c.gates.Load().byName {
 			w.changed[name] = struct{}{}
 		}
 		w.ended = c.closed
