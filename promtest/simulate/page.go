@@ -2,24 +2,14 @@ package simulate
 
 import (
 	"bytes"
-	"fmt"
-	"html/template"
-	"image/color"
 	"os"
 
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/headgate/headgate/internal/plant"
 	"github.com/headgate/headgate/internal/plant/contest"
+	"github.com/headgate/headgate/promtest/chart"
 )
-
-// colours are told apart by people who see colours differently, too (Okabe and
-// Ito, 2008).
-var colours = []color.Color{color.RGBA{0x99, 0x99, 0x99, 0xff}, color.RGBA{0x00, 0x72, 0xb2, 0xff}}
 
 // thin leaves some 1,800 points; more cannot be seen.
 func thin(points plotter.XYs) plotter.XYs {
@@ -34,25 +24,6 @@ func thin(points plotter.XYs) plotter.XYs {
 // most contenders are drawn; more cannot be told from one another.
 const most = 3
 
-var page = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{.Title}}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ccc; }
-th:first-child, td:first-child, td:last-child { text-align: left; } svg { max-width: 100%; height: auto; }
-</style></head><body>
-<h1>{{.Title}}</h1>
-<pre>{{.Table}}</pre>
-{{range .Drawings}}<h2>{{.Title}}</h2>
-{{.SVG}}
-{{end}}</body></html>
-`))
-
-type drawing struct {
-	Title string
-	SVG   template.HTML
-}
-
 // writePage writes the table and the series of the best policies' runs, drawn
 // above each other, as one file that needs nothing else.
 func writePage(file, title string, results []contest.Result, contenders []contest.Contender, s plant.Scenario) error {
@@ -60,7 +31,7 @@ func writePage(file, title string, results []contest.Result, contenders []contes
 	if err := WriteTable(&table, results); err != nil {
 		return err
 	}
-	var drawings []drawing
+	var drawings []chart.Drawing
 	for _, r := range Ranked(results) {
 		if len(drawings) == most {
 			break
@@ -69,16 +40,13 @@ func writePage(file, title string, results []contest.Result, contenders []contes
 		if err != nil {
 			return err
 		}
-		drawings = append(drawings, drawing{Label(r), template.HTML(svg)})
+		drawings = append(drawings, chart.Drawing{Title: Label(r), SVG: svg})
 	}
-	var out bytes.Buffer
-	if err := page.Execute(&out, struct {
-		Title, Table string
-		Drawings     []drawing
-	}{title, table.String(), drawings}); err != nil {
-		return fmt.Errorf("make the page: %w", err)
+	page, err := chart.Page(title, table.String(), drawings)
+	if err != nil {
+		return err
 	}
-	return os.WriteFile(file, out.Bytes(), 0o644)
+	return os.WriteFile(file, page, 0o644)
 }
 
 // find is the variant that a result is of.
@@ -108,52 +76,21 @@ func Draw(v contest.Variant, s plant.Scenario) ([]byte, error) {
 		scale = append(scale, plotter.XY{X: at, Y: p.Scale})
 	}
 	v.Run(s)
-	rates, err := panel("items per second", "the store could take", store, "written", written)
+	line := func(name string, colour chart.Colour, points plotter.XYs) chart.Line {
+		return chart.Line{Name: name, Colour: colour, Parts: []plotter.XYs{thin(points)}}
+	}
+	rates, err := chart.Panel("items per second", line("the store could take", chart.Grey, store), line("written", chart.Blue, written))
 	if err != nil {
 		return nil, err
 	}
-	depths, err := panel("items waiting", "depth", depth, "", nil)
+	depths, err := chart.Panel("items waiting", line("depth", chart.Grey, depth))
 	if err != nil {
 		return nil, err
 	}
-	scales, err := panel("scale", "scale", scale, "", nil)
+	scales, err := chart.Panel("scale", line("scale", chart.Grey, scale))
 	if err != nil {
 		return nil, err
 	}
 	scales.X.Label.Text = "minutes"
-	canvas := vgsvg.New(26*vg.Centimeter, 18*vg.Centimeter)
-	tiles := draw.Tiles{Rows: 3, Cols: 1, PadY: 3 * vg.Millimeter}
-	plots := [][]*plot.Plot{{rates}, {depths}, {scales}}
-	for i, row := range plot.Align(plots, tiles, draw.New(canvas)) {
-		plots[i][0].Draw(row[0])
-	}
-	var out bytes.Buffer
-	if _, err := canvas.WriteTo(&out); err != nil {
-		return nil, fmt.Errorf("write the drawing: %w", err)
-	}
-	return out.Bytes(), nil
-}
-
-func panel(unit, name string, points plotter.XYs, otherName string, other plotter.XYs) (*plot.Plot, error) {
-	p := plot.New()
-	p.Y.Label.Text = unit
-	p.Y.Min = 0
-	p.Add(plotter.NewGrid())
-	for i, series := range []struct {
-		name   string
-		points plotter.XYs
-	}{{name, points}, {otherName, other}} {
-		if len(series.points) == 0 {
-			continue
-		}
-		line, err := plotter.NewLine(thin(series.points))
-		if err != nil {
-			return nil, fmt.Errorf("draw %s: %w", series.name, err)
-		}
-		line.Color = colours[i]
-		p.Add(line)
-		p.Legend.Add(series.name, line)
-	}
-	p.Legend.Top = true
-	return p, nil
+	return chart.SVG(rates, depths, scales)
 }
