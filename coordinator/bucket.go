@@ -47,25 +47,17 @@ type epoch struct {
 	mostTokens uint  // the burst
 
 	// spent is how much of the inflow was given away or ran over, in units; what
-	// was in the bucket at the start is taken off. It exceeds what came in by less
-	// than one unit. While the bucket is shut it is the mark for that.
+	// was in the bucket at the start is taken off. It is never above what came in.
+	// While the bucket is shut it is the mark for that.
 	spent atomic.Int64
 }
 
-// afterTaking is what is spent when some more is taken while arrived, and a
-// fraction of a unit, have come in; ok is false if there is not enough. If the
-// bucket is full, what ran over is spent too, rounded up, so that none of it is
-// given away later.
-func (e *epoch) afterTaking(cost, spent, arrived int64, fraction uint64) (after int64, ok bool) {
-	if spent > arrived-e.burst {
-		after = spent + cost
-		return after, after <= arrived
-	}
-	after = arrived - e.burst + cost
-	if fraction > 0 {
-		after++
-	}
-	return after, true
+// afterTaking is what is spent when some more is taken while so much came in. It
+// is above that if there is not enough. What runs over is counted when something
+// is taken from a full bucket; of the last unit a part may be kept, which is at
+// most a millionth of a token and never adds up.
+func (e *epoch) afterTaking(cost, spent, arrived int64) int64 {
+	return max(spent, arrived-e.burst) + cost
 }
 
 // shutMark is more than can ever be spent.
@@ -110,15 +102,15 @@ func (b *bucket) pass(n int, now time.Duration) passage {
 		}
 		elapsed = 0
 	}
-	arrived, fraction := e.at(elapsed)
+	arrived, _ := e.at(elapsed)
 	cost := e.cost(n)
 	for {
 		spent := e.spent.Load()
 		if spent == shutMark {
 			return needsLock
 		}
-		after, ok := e.afterTaking(cost, spent, arrived, fraction)
-		if !ok {
+		after := e.afterTaking(cost, spent, arrived)
+		if after > arrived {
 			return tooFew
 		}
 		if e.spent.CompareAndSwap(spent, after) {
@@ -153,12 +145,13 @@ func (b *bucket) take(n int, now time.Duration) bool {
 // spend takes n tokens from a shut bucket if there are as many.
 func (b *bucket) spend(n int, now time.Duration) bool {
 	e := b.current(now)
-	arrived, fraction := e.at(uint64(max(0, now-e.since)))
-	after, ok := e.afterTaking(e.cost(min(n, mostBurst)), b.spent, arrived, fraction)
-	if ok {
-		b.spent = after
+	arrived, _ := e.at(uint64(max(0, now-e.since)))
+	after := e.afterTaking(e.cost(min(n, mostBurst)), b.spent, arrived)
+	if after > arrived {
+		return false
 	}
-	return ok
+	b.spent = after
+	return true
 }
 
 // serve gives those at the head of the line their tokens, calling granted for

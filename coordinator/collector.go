@@ -48,6 +48,7 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 		gauge(metrics.OwnerScale, s.Scale, string(s.Owner))
 	}
 	gauge(metrics.BaseRate, state.BasePerSecond)
+	gauge(metrics.ProviderShare, state.Share)
 	gauge(metrics.EffectiveRate, state.EffectivePerSecond)
 	gauge(metrics.AcquireWaiters, float64(state.Waiters))
 	gauge(metrics.ProviderBreaker, breakerValue(breaker))

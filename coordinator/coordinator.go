@@ -2,9 +2,10 @@
 // providers with their rate budgets, lets items through as fast as each budget
 // allows, and closes or opens the gate by the scales that others put on it.
 //
-// A provider runs at max(floor, base*scale) tokens per second, where the scale
-// is the lowest of those in force: the fast loop's, the controller's and an
-// operator's. Each has an owner, a reason and, but for the fast loop's, an
+// A provider runs at max(floor, base*share*scale) tokens per second. The share
+// is 1 unless several replicas share the provider's budget. The scale is the
+// lowest of those in force: the fast loop's, the controller's and an operator's.
+// Each has an owner, a reason and, but for the fast loop's, an
 // expiry. The controller's is a lease: while it lasts nobody else may set one,
 // and when it runs out the provider falls to its fail mode.
 package coordinator

@@ -32,6 +32,11 @@ type Provider struct {
 	Burst          int     // tokens that may pass at once after a pause; >= 1; the scale never changes it
 	FloorPerSecond float64 // tokens per second that pass at any scale; 0 parks the provider at scale 0
 
+	// InitialShare is the part of the base rate that is this replica's until a
+	// controller gives it another, where several replicas share the budget; in
+	// (0, 1], default 1.
+	InitialShare float64
+
 	// ResumeJitter is how long the bucket rests at most before it fills again
 	// when the provider was parked: each time a part of it, drawn evenly, so that
 	// providers which were parked together do not return together. 0 is no rest.
@@ -69,6 +74,9 @@ const (
 )
 
 func (p Provider) withDefaults() Provider {
+	if p.InitialShare == 0 {
+		p.InitialShare = 1
+	}
 	if p.CoolDown == 0 {
 		p.CoolDown = DefaultCoolDown
 	}
@@ -97,6 +105,7 @@ func (p Provider) Validate() error {
 	refuse(p.Burst < 1, "burst", p.Burst, "a whole number >= 1")
 	refuse(!(p.FloorPerSecond >= 0 && p.FloorPerSecond <= p.BasePerSecond), "floor_per_second", p.FloorPerSecond,
 		fmt.Sprintf("a number from 0 to base_per_second, which is %v", p.BasePerSecond))
+	refuse(!(p.InitialShare >= 0 && p.InitialShare <= 1), "initial_share", p.InitialShare, wantShare)
 	refuse(p.ResumeJitter < 0, "resume_jitter", p.ResumeJitter, "a duration >= 0")
 	refuse(p.CoolDown < 0, "cool_down", p.CoolDown, "a duration >= 0")
 	refuse(p.BreakerFailures < 0, "breaker_failures", p.BreakerFailures, "a whole number >= 1")
@@ -137,6 +146,7 @@ type gate struct {
 	bucket bucket
 
 	mu        sync.Mutex
+	share     float64 // of the base rate, in (0, 1]; outlives the lease that set it
 	scales    map[Owner]entry
 	coolDowns map[string]time.Duration // by scope: until when, on the coordinator's clock
 	last      ScaleRequest             // the controller's newest, also after its lease ran out
@@ -173,7 +183,7 @@ type passages struct {
 
 func newGate(c *Coordinator, p Provider) *gate {
 	g := &gate{
-		Provider: p, c: c,
+		Provider: p, c: c, share: p.InitialShare,
 		scales: map[Owner]entry{}, coolDowns: map[string]time.Duration{},
 	}
 	g.counts.refused = map[Refusal]uint64{}
@@ -199,9 +209,9 @@ func newGate(c *Coordinator, p Provider) *gate {
 	return g
 }
 
-// rate is what the scales make of the base rate.
+// rate is what the share and the scales make of the base rate.
 func (g *gate) rate() float64 {
-	return max(g.FloorPerSecond, g.BasePerSecond*g.scale())
+	return max(g.FloorPerSecond, g.BasePerSecond*g.share*g.scale())
 }
 
 // breakerOpen reports whether the breaker holds calls off. One that has been

@@ -47,6 +47,12 @@ type ScaleRequest struct {
 	Sequence uint64
 
 	Scale  float64        // clamped to [0, 1]; NaN and the infinities are refused
+
+	// Share is the part of the base rate that is this replica's, where several
+	// share one budget: in (0, 1], and 0 stands for 1. It is a controller's to
+	// set. Unlike the scale it lasts beyond the lease, until the next one.
+	Share float64
+
 	Level  pressure.Level // what the owner makes of the pressure
 	Reason string         // for people; at most 1024 bytes, an operator must give one
 
@@ -59,6 +65,7 @@ const (
 	longestReason = 1024
 	longestTTL    = 7 * 24 * time.Hour
 	wantScale     = "a number in [0, 1]"
+	wantShare     = "a number in (0, 1]"
 	wantTTL       = "a duration above 0 and at most 168h"
 )
 
@@ -72,6 +79,8 @@ func (r ScaleRequest) Validate() error {
 		}
 	}
 	refuse(math.IsNaN(r.Scale) || math.IsInf(r.Scale, 0), "scale", r.Scale, wantScale)
+	refuse(!(r.Share >= 0 && r.Share <= 1), "share", r.Share, wantShare)
+	refuse(r.Share != 0 && r.Owner != OwnerController, "share", r.Share, "none: the share is a controller's to set")
 	refuse(!r.Level.Known(), "level", uint8(r.Level), "ok, soft or hard")
 	refuse(len(r.Reason) > longestReason, "reason", r.Reason, "at most 1024 bytes")
 	switch r.Owner {
@@ -129,7 +138,11 @@ func (g *gate) apply(r ScaleRequest) error {
 	now := g.c.now()
 	g.expire(now)
 	r.Scale = clamp(r.Scale)
+	shareBefore := g.share
 	if r.Owner == OwnerController {
+		if r.Share == 0 {
+			r.Share = 1
+		}
 		repeated, err := g.mayLease(r, now)
 		if err != nil {
 			g.counts.conflicts++
@@ -139,6 +152,7 @@ func (g *gate) apply(r ScaleRequest) error {
 			return nil
 		}
 		g.last = r
+		g.share = r.Share
 	}
 	e := entry{
 		holder: r.Holder, sequence: r.Sequence, scale: r.Scale, level: r.Level,
@@ -147,7 +161,7 @@ func (g *gate) apply(r ScaleRequest) error {
 	if r.TTL > 0 {
 		e.expires = now + r.TTL
 	}
-	g.put(r.Owner, e, now)
+	g.put(r.Owner, e, now, g.share != shareBefore)
 	return nil
 }
 
@@ -169,15 +183,16 @@ func (g *gate) mayLease(r ScaleRequest, now time.Duration) (repeated bool, err e
 	}
 }
 
-// put sets an owner's scale. The first decision or event ends the start.
-func (g *gate) put(owner Owner, e entry, now time.Duration) {
+// put sets an owner's scale, and is told whether the share was changed with it.
+// The first decision or event ends the start.
+func (g *gate) put(owner Owner, e entry, now time.Duration, otherShare bool) {
 	before := g.scales[owner]
 	g.scales[owner] = e
 	if owner != OwnerOperator {
 		delete(g.scales, ownerStartUp)
 	}
 	same := before.scale == e.scale && before.level == e.level && before.holder == e.holder
-	g.changed(now, !same)
+	g.changed(now, !same || otherShare)
 }
 
 // remove takes an owner's scale away and reports whether there was one.
@@ -222,7 +237,7 @@ func (g *gate) expire(now time.Duration) {
 		left := entry{scale: g.failScale(e.scale), level: e.level, reason: reasonLeaseExpired, since: now}
 		g.c.log.Warn("lease ran out, provider falls to its fail mode", "provider", g.Name, "owner", string(owner),
 			"holder", e.holder, "fail_mode", string(g.FailMode), "scale", left.scale)
-		g.put(owner, left, now)
+		g.put(owner, left, now, false)
 	}
 }
 
@@ -243,13 +258,13 @@ func (c *Coordinator) Apply(provider string, r ScaleRequest) (State, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before := g.scale()
+	before, shareBefore := g.scale(), g.share
 	if err := g.apply(r); err != nil {
 		return g.state(), fmt.Errorf("apply a scale to %s: %w", provider, err)
 	}
-	if after := g.scale(); after != before || r.Owner == OwnerOperator {
+	if after := g.scale(); after != before || g.share != shareBefore || r.Owner == OwnerOperator {
 		c.log.Info("scale changed", "provider", provider, "owner", string(r.Owner), "holder", r.Holder,
-			"requested", r.Scale, "scale", after, "rate_per_second", g.bucket.rate, "reason", r.Reason)
+			"requested", r.Scale, "scale", after, "share", g.share, "rate_per_second", g.bucket.rate, "reason", r.Reason)
 	}
 	return g.state(), nil
 }
@@ -311,5 +326,5 @@ func (c *Coordinator) setFast(provider string, change func(*entry)) {
 	}
 	change(&e)
 	e.since, e.expires = now, 0
-	g.put(OwnerFastLoop, e, now)
+	g.put(OwnerFastLoop, e, now, false)
 }

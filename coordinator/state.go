@@ -14,14 +14,16 @@ type State struct {
 	BasePerSecond      float64 `json:"base_per_second"`
 	Burst              int     `json:"burst"`
 	FloorPerSecond     float64 `json:"floor_per_second"`
-	EffectivePerSecond float64 `json:"effective_per_second"` // what the scale makes of the base
+	Share              float64 `json:"share"`                // of the base that is this replica's, in (0, 1]
+	EffectivePerSecond float64 `json:"effective_per_second"` // what the share and the scale make of the base
 
 	Scale    float64        `json:"scale"`  // the lowest of those in force
 	Level    pressure.Level `json:"level"`  // the worst of those told
 	Scales   []Scale        `json:"scales"` // in force, by owner
 	FailMode FailMode       `json:"fail_mode"`
 
-	Waiters   int        `json:"waiters"` // calls in line
+	Waiters   int        `json:"waiters"`        // calls in line
+	Granted   uint64     `json:"tokens_granted"` // since the provider was registered
 	Breaker   Breaker    `json:"breaker"`
 	CoolDowns []CoolDown `json:"cool_downs"` // in progress, by scope
 
@@ -82,13 +84,14 @@ func (c *Coordinator) States() []State {
 // state is called with g.mu held.
 func (g *gate) state() State {
 	now := g.c.now()
+	_, granted := g.grants()
 	g.breakerOpen() // half-opens it where its time is over
 	s := State{
 		Provider: g.Name, BasePerSecond: g.BasePerSecond, Burst: g.Burst,
-		FloorPerSecond: g.FloorPerSecond, EffectivePerSecond: g.bucket.rate,
+		FloorPerSecond: g.FloorPerSecond, Share: g.share, EffectivePerSecond: g.bucket.rate,
 		Scale: g.scale(), Level: g.level(), FailMode: g.FailMode,
 		Scales: []Scale{}, CoolDowns: []CoolDown{},
-		Waiters: g.bucket.line.n, Version: g.version,
+		Waiters: g.bucket.line.n, Granted: granted, Version: g.version,
 		Breaker: Breaker{
 			State:            g.breaker.State().String(),
 			RemainingSeconds: g.breaker.RemainingDelay().Seconds(),

@@ -62,10 +62,14 @@ func (e *Error) Unwrap() error { return e.cause }
 // read back. Only the controller's requests go this way: Override is for the
 // operator's, Feedback for the fast loop's.
 func (c *Client) Apply(ctx context.Context, provider string, r coordinator.ScaleRequest) (coordinator.State, error) {
-	return c.put(ctx, provider, "scale", map[string]any{
+	body := map[string]any{
 		"scale": r.Scale, "level": r.Level, "reason": r.Reason, "ttl": r.TTL.String(),
 		"holder": r.Holder, "sequence": r.Sequence,
-	})
+	}
+	if r.Share != 0 { // so that a coordinator that knows of no shares can be asked too
+		body["share"] = r.Share
+	}
+	return c.put(ctx, provider, "scale", body)
 }
 
 // Override puts an operator's scale on a provider until ttl is over, and

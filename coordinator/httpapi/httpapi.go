@@ -143,6 +143,7 @@ func (a *API) apply(w http.ResponseWriter, r *http.Request, decode func([]byte) 
 // member from a zero.
 type scaleBody struct {
 	Scale    *float64        `json:"scale"`
+	Share    *float64        `json:"share"`
 	Level    *pressure.Level `json:"level"`
 	Reason   string          `json:"reason"`
 	TTL      json.RawMessage `json:"ttl"`
@@ -150,7 +151,10 @@ type scaleBody struct {
 	Sequence *uint64         `json:"sequence"`
 }
 
-const wantScale = "a number; it is clamped to [0, 1]"
+const (
+	wantScale = "a number; it is clamped to [0, 1]"
+	wantShare = "a number in (0, 1]; absent it is 1"
+)
 
 // decodeScale reads what a controller asks for.
 func decodeScale(body []byte) (coordinator.ScaleRequest, error) {
@@ -173,6 +177,12 @@ func decodeRequest(body []byte, owner coordinator.Owner) (coordinator.ScaleReque
 		errs = append(errs, invalid.Missing("scale", wantScale))
 	} else {
 		r.Scale = *b.Scale
+	}
+	if b.Share != nil {
+		r.Share = *b.Share
+		if r.Share == 0 { // which stands for 1 within
+			errs = append(errs, invalid.New("share", r.Share, wantShare))
+		}
 	}
 	if b.Level != nil {
 		r.Level = *b.Level
