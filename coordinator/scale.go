@@ -46,7 +46,7 @@ type ScaleRequest struct {
 	// looked at for the other owners.
 	Sequence uint64
 
-	Scale  float64        // clamped to [0, 1]; NaN and the infinities are refused
+	Scale float64 // clamped to [0, 1]; NaN and the infinities are refused
 
 	// Share is the part of the base rate that is this replica's, where several
 	// share one budget: in (0, 1], and 0 stands for 1. It is a controller's to

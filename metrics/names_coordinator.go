@@ -7,6 +7,7 @@ const (
 
 	OwnerScale      = "rate_coordinator_owner_scale_factor"
 	BaseRate        = "rate_coordinator_base_rate_tokens_per_second"
+	ProviderShare   = "rate_coordinator_share"
 	EffectiveRate   = "rate_coordinator_effective_rate_tokens_per_second"
 	AcquireGranted  = "rate_coordinator_acquire_granted_total"
 	TokensGranted   = "rate_coordinator_tokens_granted_total"
@@ -39,9 +40,11 @@ func coordinatorSeries() []Series {
 		{Name: OwnerScale, Kind: Gauge, Labels: []string{LabelProvider, LabelOwner},
 			Help: "Scale of one owner, in [0, 1]; absent while that owner has none."},
 		{Name: BaseRate, Kind: Gauge, Labels: provider,
-			Help: "Rate at scale 1."},
+			Help: "Rate at scale 1 and share 1."},
+		{Name: ProviderShare, Kind: Gauge, Labels: provider,
+			Help: "Part of the base rate that is this replica's, in (0, 1]; 1 where it has the whole budget."},
 		{Name: EffectiveRate, Kind: Gauge, Labels: provider,
-			Help: "Rate that the scale in force makes of the base rate."},
+			Help: "Rate that the share and the scale in force make of the base rate."},
 		{Name: AcquireGranted, Kind: Counter, Labels: provider,
 			Help: "Calls that got their tokens."},
 		{Name: TokensGranted, Kind: Counter, Labels: provider,

@@ -67,7 +67,7 @@ func (p *Pipeline) build(ctx context.Context, policies map[string]NewPolicy) err
 	for _, provider := range p.job.Providers {
 		if err := p.coordinator.Register(coordinator.Provider{
 			Name: provider.Name, BasePerSecond: provider.BasePerSecond, Burst: provider.Burst,
-			FloorPerSecond: provider.FloorPerSecond, CoolDown: provider.CoolDown,
+			FloorPerSecond: provider.FloorPerSecond, InitialShare: provider.InitialShare, CoolDown: provider.CoolDown,
 			BreakerFailures: provider.BreakerFailures, BreakerTimeout: provider.BreakerTimeout,
 			FailMode: coordinator.FailMode(provider.FailMode), SafeScale: p.job.Feedback.Scales.Soft,
 			StartInFailMode: provider.StartsInFailMode,

@@ -146,7 +146,7 @@ func (s *source) decide(now time.Time, state coordinator.State, config Config) (
 	in := policy.Input{
 		Level: q.Level, Depth: float64(q.Waiting), Capacity: float64(q.Capacity), Thresholds: s.Marks.Thresholds(int(q.Capacity)),
 		ArrivalsPerSecond: math.NaN(), DrainPerSecond: math.NaN(),
-		BasePerSecond: state.BasePerSecond, FloorPerSecond: state.FloorPerSecond, InForce: state.Scale,
+		BasePerSecond: state.BasePerSecond * state.Share, FloorPerSecond: state.FloorPerSecond, InForce: state.Scale,
 		Fresh: true, DeadTime: config.Every,
 	}
 	if first, ok := s.oldest(); ok {

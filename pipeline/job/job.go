@@ -41,6 +41,7 @@ type Provider struct {
 	BasePerSecond    float64       `env:"base_per_second" required:"true" min:"0.001" max:"1e9" help:"items per second at scale 1"`
 	Burst            int           `env:"burst" required:"true" min:"1" max:"1000000000" help:"items that may pass at once after a pause; the scale never changes it"`
 	FloorPerSecond   float64       `env:"floor_per_second, default=1" min:"0" max:"1e9" help:"items per second that pass at any scale; 0 parks the provider at scale 0"`
+	InitialShare     float64       `env:"initial_share, default=1" min:"0.0001" max:"1" help:"part of base_per_second that is this replica's until a controller gives it its share, where several replicas share the budget"`
 	CoolDown         time.Duration `env:"cool_down, default=600s" min:"0s" max:"24h" help:"how long a triggered cool-down lasts where nothing else is said"`
 	BreakerFailures  int           `env:"breaker_failures, default=5" min:"1" max:"1000000" help:"failures in a row that open the provider's circuit breaker"`
 	BreakerTimeout   time.Duration `env:"breaker_timeout, default=60s" min:"1ms" max:"24h" help:"how long the breaker stays open before one call is let through"`

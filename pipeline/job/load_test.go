@@ -73,7 +73,7 @@ func TestASmallJobHasTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantProvider := job.Provider{
-		Name: "ibkr", BasePerSecond: 500, Burst: 100, FloorPerSecond: 1, CoolDown: 600 * time.Second,
+		Name: "ibkr", BasePerSecond: 500, Burst: 100, FloorPerSecond: 1, InitialShare: 1, CoolDown: 600 * time.Second,
 		BreakerFailures: 5, BreakerTimeout: time.Minute, FailMode: "safe", StartsInFailMode: true,
 	}
 	if diff := cmp.Diff([]job.Provider{wantProvider}, j.Providers); diff != "" {
@@ -202,7 +202,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			"metrics: {port: 9}\nfeedback: {scale_sofd: 1}\n",
 		want: []string{
 			`jobs/job.yaml:1: nam is "x", want no such key: one of dag, feedback, metrics, mode, name, providers, when_done`,
-			`jobs/job.yaml:15: providers.ibkr.bust is "3", want no such key: one of base_per_second, breaker_failures, breaker_timeout, burst, cool_down, fail_mode, floor_per_second, start_in_fail_mode`,
+			`jobs/job.yaml:15: providers.ibkr.bust is "3", want no such key: one of base_per_second, breaker_failures, breaker_timeout, burst, cool_down, fail_mode, floor_per_second, initial_share, start_in_fail_mode`,
 			`jobs/job.yaml:16: metrics.port is "9", want no such key: one of listen, shutdown_timeout`,
 			`jobs/job.yaml:7: dag.nodes.gate.batsch is "3", want no such key: one of batch, provider, type`,
 			`jobs/job.yaml:17: feedback.scale_sofd is "1", want no such key: one of enable_feedback, policy, provider_name, scale_hard, scale_ok, scale_soft`,
