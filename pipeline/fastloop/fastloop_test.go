@@ -39,7 +39,7 @@ type plant struct {
 func (p *plant) State(string) (coordinator.State, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return coordinator.State{BasePerSecond: base, FloorPerSecond: 1, Scale: p.scale}, nil
+	return coordinator.State{BasePerSecond: base, FloorPerSecond: 1, Share: 1, Scale: p.scale}, nil
 }
 
 func (p *plant) Apply(_ string, r coordinator.ScaleRequest) (coordinator.State, error) {
