@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/headgate/headgate/promtest/backtest"
 	"github.com/headgate/headgate/promtest/lint"
 	"github.com/headgate/headgate/promtest/run"
 	"github.com/headgate/headgate/promtest/simulate"
@@ -33,6 +34,7 @@ const (
 // commands are the program's sub-commands.
 type commands struct {
 	Run      run.Command      `cmd:"" help:"Run fixtures: tests of decisions and of rules, in promtool's own format."`
+	Backtest backtest.Command `cmd:"" help:"Replay the past: what the policies would have decided, from a Prometheus server, its data, or a file."`
 	Lint     lint.Command     `cmd:"" help:"Check the controller's settings and targets, and tell whether they can keep a queue from overflowing."`
 	Simulate simulate.Command `cmd:"" help:"Run policies on a simulated pipeline, with recorded or drawn arrivals and capacities."`
 	Report   simulate.Report  `cmd:"" help:"Run every scenario with every policy, tuned ones too, and write documents with tables and drawings."`

@@ -1,0 +1,188 @@
+package backtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/settings"
+)
+
+// run is one walk through the past: at every tick it is looked at once, and
+// every course and every fleet makes of it what it would have made.
+type run struct {
+	source   source
+	from, to time.Time
+	every    time.Duration
+
+	targets []settings.Target // that are enabled
+	names   []metrics.Names   // of the controller
+	scaler  *metrics.Names    // of the scaler, where it has others; else nil
+
+	pasts   []*past // of the targets, in their order
+	courses []*course
+	fleets  []*fleet
+
+	decided  func(policy string, d *controller.Decision) error // is told of every decision; may be nil
+	progress io.Writer
+
+	warnings []string
+}
+
+// glance is a reader that looks at the past.
+type glance struct {
+	answers answers
+	reader  *metrics.Reader
+}
+
+func (r *run) glance(names []metrics.Names) (*glance, error) {
+	g := &glance{answers: r.ask()}
+	var err error
+	g.reader, err = metrics.NewReader(&g.answers, names, slog.New(slog.DiscardHandler))
+	return g, err
+}
+
+func (r *run) ask() answers { return answers{source: r.source.ranger, every: r.every, end: r.to} }
+
+func (g *glance) read(ctx context.Context, now time.Time) (metrics.Snapshot, error) {
+	g.answers.now = now
+	return g.reader.Read(ctx)
+}
+
+// providerSeries are what coordinators tell of their providers.
+func providerSeries() []string { return []string{metrics.BaseRate, metrics.ScaleFactor} }
+
+// walk goes from the first tick to the last one.
+func (r *run) walk(ctx context.Context) error {
+	controls, err := r.glance(r.names)
+	if err != nil {
+		return err
+	}
+	scales := controls
+	if r.scaler != nil {
+		if scales, err = r.glance([]metrics.Names{*r.scaler}); err != nil {
+			return err
+		}
+	}
+	providers := r.ask()
+	query := fmt.Sprintf(`{__name__=~"%s"}`, strings.Join(providerSeries(), "|"))
+	var before time.Time
+	for now := r.from; !now.After(r.to); now = now.Add(r.every) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		snapshot, err := controls.read(ctx, now)
+		if err != nil {
+			return err
+		}
+		providers.now = now
+		told, _, _, err := providers.Query(ctx, query, now)
+		if err != nil {
+			return err
+		}
+		if err := r.tick(ctx, before, now, snapshot, reports(told)); err != nil {
+			return err
+		}
+		if len(r.fleets) > 0 {
+			seen := snapshot
+			if scales != controls {
+				if seen, err = scales.read(ctx, now); err != nil {
+					return err
+				}
+			}
+			for _, f := range r.fleets {
+				f.tick(before, now, seen)
+			}
+		}
+		r.tell(before, now)
+		before = now
+	}
+	return nil
+}
+
+func (r *run) tick(ctx context.Context, before, now time.Time, snapshot metrics.Snapshot, told []report) error {
+	seen := make([]sight, len(r.targets))
+	for i, t := range r.targets {
+		seen[i] = look(t, snapshot, told)
+		if !before.IsZero() {
+			r.pasts[i].pass(before, now, seen[i])
+		}
+		r.pasts[i].set(now, seen[i])
+	}
+	for _, c := range r.courses {
+		for _, d := range c.tick(ctx, before, now, snapshot, seen) {
+			if r.decided == nil {
+				continue
+			}
+			if err := r.decided(c.policy, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// reports are what processes told of their providers, in a fixed order.
+func reports(told model.Value) []report {
+	byProcess := map[[2]string]*report{}
+	var all []*report
+	for _, s := range told.(model.Vector) {
+		provider, instance := string(s.Metric[metrics.LabelProvider]), string(s.Metric[model.InstanceLabel])
+		if instance == "" {
+			instance = string(s.Metric["pod"])
+		}
+		key := [2]string{provider, instance}
+		r := byProcess[key]
+		if r == nil {
+			r = &report{provider, instance, math.NaN(), math.NaN()}
+			byProcess[key] = r
+			all = append(all, r)
+		}
+		value := float64(s.Value)
+		if !(value >= 0) || math.IsInf(value, 0) || s.Histogram != nil {
+			continue
+		}
+		if s.Metric[model.MetricNameLabel] == metrics.BaseRate {
+			r.base = value
+		} else {
+			r.scale = value
+		}
+	}
+	sorted := make([]report, len(all))
+	for i, r := range all {
+		sorted[i] = *r
+	}
+	slices.SortFunc(sorted, func(a, b report) int {
+		return strings.Compare(a.provider+"\x00"+a.instance, b.provider+"\x00"+b.instance)
+	})
+	return sorted
+}
+
+// longRun is from how many ticks on it is told how far a walk is.
+const longRun = 5000
+
+// tell tells each tenth of a long walk.
+func (r *run) tell(before, now time.Time) {
+	total := r.to.Sub(r.from)
+	if before.IsZero() || total/r.every < longRun {
+		return
+	}
+	tenth := func(at time.Time) int64 { return int64(10 * at.Sub(r.from) / total) }
+	if is := tenth(now); is > tenth(before) {
+		fmt.Fprintf(r.progress, "%3d %%, at %s\n", 10*is, now.UTC().Format(time.RFC3339))
+	}
+}
+
+// title names the range.
+func (r *run) title() string {
+	return fmt.Sprintf("%s to %s (%v), every %v", r.from.UTC().Format(time.RFC3339), r.to.UTC().Format(time.RFC3339), r.to.Sub(r.from).Round(time.Second), r.every)
+}
