@@ -16,26 +16,34 @@ import (
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/reply"
+	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pressure"
 )
 
 // Handler serves the controller's HTTP API and the gatherer's metrics.
 func (c *Controller) Handler(gatherer prometheus.Gatherer) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/decisions", c.serveDecisions)
-	mux.HandleFunc("GET /v1/targets", c.serveTargets)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "healthy")
-	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if err := c.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	return mux
+	return route.Mux(c.Routes(gatherer))
+}
+
+// Routes lists what Handler serves.
+func (c *Controller) Routes(gatherer prometheus.Gatherer) []route.Route {
+	return []route.Route{
+		{Pattern: "GET /v1/decisions", Help: "the last decisions, the newest first", Handler: http.HandlerFunc(c.serveDecisions)},
+		{Pattern: "GET /v1/targets", Help: "every target with its last decisions", Handler: http.HandlerFunc(c.serveTargets)},
+		{Pattern: "GET /metrics", Help: "the controller's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true})},
+		{Pattern: "GET /-/healthy", Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
+		{Pattern: "GET /-/ready", Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(c.serveReady)},
+	}
+}
+
+func serveHealthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") }
+
+func (c *Controller) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if err := c.Ready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
 }
 
 func (c *Controller) serveDecisions(w http.ResponseWriter, r *http.Request) {

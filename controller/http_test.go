@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -339,4 +340,18 @@ headgate_controller_scale_asked{provider="ibkr",target="ticks"} 0.5
 			t.Error(err)
 		}
 	})
+}
+
+func TestNumbersThatAreNotKnownAreNullInBothDirections(t *testing.T) {
+	text, err := json.Marshal([]Number{0.25, Number(math.NaN()), Number(math.Inf(1))})
+	if err != nil || string(text) != "[0.25,null,null]" {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	var back []Number
+	if err := json.Unmarshal(text, &back); err != nil || back[0] != 0.25 || back[1].Known() || back[2].Known() {
+		t.Errorf("%s was read as %v, %v", text, back, err)
+	}
+	if err := json.Unmarshal([]byte(`["much"]`), &back); err == nil {
+		t.Errorf("a word was read as %v", back)
+	}
 }

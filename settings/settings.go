@@ -44,6 +44,15 @@ type Scaler struct {
 	CoordinatorURLs []string `env:"HEADGATE_SCALER_COORDINATOR_URLS" help:"coordinators whose stream of changes wakes the scaler before its interval is over"`
 }
 
+// Operator holds the settings of cmd/controller's operator commands, which ask a
+// controller that runs elsewhere.
+type Operator struct {
+	URL              string        `env:"HEADGATE_CONTROLLER_URL, default=http://127.0.0.1:8080" help:"base address of the controller that the operator's commands ask"`
+	ClientConfigFile string        `env:"HEADGATE_CONTROLLER_CLIENT_CONFIG_FILE" help:"YAML file with Prometheus' own HTTP client settings, by which the operator's commands reach a controller that asks for TLS or a password"`
+	Timeout          time.Duration `env:"HEADGATE_CONTROLLER_TIMEOUT, default=10s" min:"100ms" max:"5m" help:"how long one answer to the operator's commands may take"`
+	Name             string        `env:"HEADGATE_OPERATOR" help:"name under which overrides are set and cleared; the user's at the host's where empty"`
+}
+
 // Log says how a binary logs, always to its standard error.
 type Log struct {
 	Level  string `env:"HEADGATE_LOG_LEVEL, default=info" oneof:"debug info warn error" help:"least severity that is logged"`
@@ -172,6 +181,7 @@ func Sections() []Section {
 		{"Controller and pipeline: scales of the levels", ownVariables(Scales{})},
 		{"Controller: the laws", ownVariables(Law{})},
 		{"Controller: limits on any law", ownVariables(Guard{})},
+		{"Controller: the operator's commands", ownVariables(Operator{})},
 		{"External scaler", ownVariables(Scaler{})},
 		{"Pipeline", ownVariables(Pipeline{})},
 		{"Pipeline: feedback", ownVariables(Feedback{})},
