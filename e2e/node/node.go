@@ -3,10 +3,10 @@
 // the address that the pod would have, and tells the API server how it fares.
 //
 // A pod's address is one of its own out of 127.0.0.0/8, so that all replicas
-// listen on their usual ports. What a network namespace and a container's own
-// root would give is done by substitution: 0.0.0.0 in a setting becomes the
-// pod's address, and the path of a mounted volume the folder that stands for
-// it.
+// listen on their usual ports; no two nodes on a machine give the same. What a
+// network namespace and a container's own root would give is done by
+// substitution: 0.0.0.0 in a setting becomes the pod's address, and the path of
+// a mounted volume the folder that stands for it.
 package node
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,6 +42,10 @@ const (
 	// component in one namespace have addresses that follow one another.
 	ComponentLabel = "app.kubernetes.io/component"
 
+	// claimPort is where a second byte of addresses is held. No pod listens at the
+	// address.
+	claimPort = 9400
+
 	probeEvery   = 100 * time.Millisecond
 	restartAfter = time.Second
 )
@@ -56,6 +61,7 @@ type Node struct {
 
 	mu         sync.Mutex
 	namespaces map[string]byte     // second byte of the addresses of a namespace
+	claims     []net.Listener      // that hold them
 	components map[string]byte     // third byte, by namespace/component
 	slots      map[string][]string // names of the pods of a component, by place; "" is free
 	pods       map[string]*Pod     // by namespace/name
@@ -108,6 +114,11 @@ func (n *Node) Run(ctx context.Context) error {
 	<-ctx.Done()
 	factory.Shutdown()
 	n.group.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, claim := range n.claims {
+		claim.Close()
+	}
 	return nil
 }
 
@@ -170,13 +181,27 @@ func (n *Node) address(namespace, component, pod string) string {
 
 func (n *Node) addressOf(namespace, component string, slot int) string {
 	if _, known := n.namespaces[namespace]; !known {
-		n.namespaces[namespace] = byte(len(n.namespaces) + 10)
+		n.namespaces[namespace] = n.claim()
 	}
 	key := namespace + "/" + component
 	if _, known := n.components[key]; !known {
 		n.components[key] = byte(len(n.components) % 250)
 	}
 	return fmt.Sprintf("127.%d.%d.%d", n.namespaces[namespace], n.components[key], slot+1)
+}
+
+// claim finds a second byte that no other node on this machine has given to a
+// namespace of its own: whoever has it listens at its last address, until the
+// node ends. Where all are taken, the pods will fail to listen. n.mu is held.
+func (n *Node) claim() byte {
+	for second := byte(10); second < 250; second++ {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.%d.255.254:%d", second, claimPort))
+		if err == nil {
+			n.claims = append(n.claims, listener)
+			return second
+		}
+	}
+	return 0
 }
 
 // Address is the address that the first pod of a component has, or will have:
