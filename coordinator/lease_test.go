@@ -47,7 +47,7 @@ func TestTheLowestScaleInForceWins(t *testing.T) {
 		if s := apply(t, c, override(0.1, time.Minute)); s.Scale != 0.1 {
 			t.Errorf("got %v, want the operator's 0.1", s.Scale)
 		}
-		s, err := c.ClearOverride("ibkr", "ann")
+		s, err := c.ClearOverride("ibkr", "ann", "done")
 		if err != nil || s.Scale != 0.6 {
 			t.Errorf("got %v and %v, want the controller's 0.6 again", s.Scale, err)
 		}

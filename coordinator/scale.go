@@ -229,8 +229,8 @@ func (g *gate) expire(now time.Duration) {
 			continue
 		}
 		if owner == OwnerOperator {
-			g.c.log.Info("override ended", "provider", g.Name, "holder", e.holder, "reason", e.reason)
 			g.remove(owner)
+			g.audit(auditExpired, e, e.holder, e.reason)
 			continue
 		}
 		g.counts.leaseExpiries++
@@ -262,7 +262,9 @@ func (c *Coordinator) Apply(provider string, r ScaleRequest) (State, error) {
 	if err := g.apply(r); err != nil {
 		return g.state(), fmt.Errorf("apply a scale to %s: %w", provider, err)
 	}
-	if after := g.scale(); after != before || g.share != shareBefore || r.Owner == OwnerOperator {
+	if r.Owner == OwnerOperator {
+		g.audit(auditSet, g.scales[OwnerOperator], r.Holder, r.Reason)
+	} else if after := g.scale(); after != before || g.share != shareBefore {
 		c.log.Info("scale changed", "provider", provider, "owner", string(r.Owner), "holder", r.Holder,
 			"requested", r.Scale, "scale", after, "share", g.share, "rate_per_second", g.bucket.rate, "reason", r.Reason)
 	}
@@ -270,19 +272,29 @@ func (c *Coordinator) Apply(provider string, r ScaleRequest) (State, error) {
 }
 
 // ClearOverride ends an operator's override before its time and returns the
-// state after it. That there is none is no error.
-func (c *Coordinator) ClearOverride(provider, who string) (State, error) {
+// state after it. Who ends it has to be told, and why may be. That there is none
+// is no error.
+func (c *Coordinator) ClearOverride(provider, who, reason string) (State, error) {
 	g, err := c.gate(provider)
 	if err != nil {
 		return State{}, err
 	}
+	var errs []error
 	if who == "" || len(who) > longestName {
-		return State{}, invalid.New("holder", who, wantName)
+		errs = append(errs, invalid.New("holder", who, wantName))
+	}
+	if len(reason) > longestReason {
+		errs = append(errs, invalid.New("reason", reason, "at most 1024 bytes"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return State{}, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.expire(c.now())
+	e := g.scales[OwnerOperator]
 	if g.remove(OwnerOperator) {
-		c.log.Info("override cleared", "provider", provider, "holder", who, "scale", g.scale())
+		g.audit(auditCleared, e, who, reason)
 	}
 	return g.state(), nil
 }

@@ -87,9 +87,10 @@ func (c *Client) put(ctx context.Context, provider, what string, body any) (coor
 }
 
 // ClearOverride ends an operator's override and returns the state read back.
-func (c *Client) ClearOverride(ctx context.Context, provider, who string) (coordinator.State, error) {
+// Why it is ended may be empty.
+func (c *Client) ClearOverride(ctx context.Context, provider, who, reason string) (coordinator.State, error) {
 	var state coordinator.State
-	path := providerPath(provider) + "/override?holder=" + url.QueryEscape(who)
+	path := providerPath(provider) + "/override?" + url.Values{"holder": {who}, "reason": {reason}}.Encode()
 	err := c.call(ctx, http.MethodDelete, path, nil, &state)
 	return state, err
 }

@@ -204,7 +204,8 @@ func decodeRequest(body []byte, owner coordinator.Owner) (coordinator.ScaleReque
 }
 
 func (a *API) clearOverride(w http.ResponseWriter, r *http.Request) error {
-	state, err := a.gate.ClearOverride(r.PathValue("provider"), r.URL.Query().Get("holder"))
+	query := r.URL.Query()
+	state, err := a.gate.ClearOverride(r.PathValue("provider"), query.Get("holder"), query.Get("reason"))
 	if err != nil {
 		return err
 	}

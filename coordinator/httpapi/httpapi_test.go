@@ -208,7 +208,7 @@ func TestTheClientSpeaksEveryCall(t *testing.T) {
 	want("apply", state, err, 0.5)
 	state, err = s.client.Override(ctx, "ibkr", 0.25, "ann", "maintenance", time.Minute)
 	want("override", state, err, 0.25)
-	state, err = s.client.ClearOverride(ctx, "ibkr", "ann")
+	state, err = s.client.ClearOverride(ctx, "ibkr", "ann", "done & over")
 	want("clear", state, err, 0.5)
 	state, err = s.client.State(ctx, "ibkr")
 	want("state", state, err, 0.5)
