@@ -53,6 +53,9 @@ func (p *PID) Explain(in Input, out Output) string {
 	if out.Terms.Len() == 0 {
 		return "the pid law knows no base rate"
 	}
+	if out.Reason == ReasonDeadTime {
+		return fmt.Sprintf("the dead time is not known yet, so the pid law leaves a scale of %s", figures.Scale(out.Scale))
+	}
 	setPoint, proportional := out.Terms.Value("set_point_items"), out.Terms.Value("proportional")
 	integral, derivative := out.Terms.Value("integral"), out.Terms.Value("derivative")
 	each := ""

@@ -86,6 +86,8 @@ func TestEachLawSaysWhatItsScaleIsMadeOf(t *testing.T) {
 			"the queue is empty and the provider does not use up its 1,000/s of 2,000/s, so the drain law leaves it: a scale of 0.5"},
 		{"drain, before the dead time is known", policy.DrainName, []policy.Input{at(func(in *policy.Input) { in.DeadTime = 0 })},
 			"the dead time is not known yet, so the drain law leaves the 1,000/s of 2,000/s: a scale of 0.5"},
+		{"pid, before the dead time is known", policy.PIDName, []policy.Input{at(func(in *policy.Input) { in.DeadTime = 0 })},
+			"the dead time is not known yet, so the pid law leaves a scale of 0.5"},
 		{"drain, without a base rate", policy.DrainName, []policy.Input{at(func(in *policy.Input) { in.BasePerSecond = 0 })},
 			"the drain law knows no base rate"},
 	}
@@ -116,6 +118,7 @@ var sums = []struct {
 		func(f []float64) float64 { return min(1, max(0, (f[1]+(f[3]-f[2])/f[4])/f[6])) }},
 	{says(`uses up its #/s, so the drain law gives it # % more, .* of #/s`),
 		func(f []float64) float64 { return min(1, f[0]*(1+f[1]/100)/f[2]) }},
+	{says(`pid law leaves a scale of #`), func(f []float64) float64 { return f[0] }},
 	{says(`(?:leaves the|use up its) #/s of #/s`), func(f []float64) float64 { return min(1, f[0]/f[1]) }},
 }
 

@@ -241,6 +241,23 @@ func TestPIDStartsFromTheScaleInForce(t *testing.T) {
 	}
 }
 
+func TestPIDDoesNotJumpWhenTheDeadTimeBecomesKnown(t *testing.T) {
+	law, err := policy.NewPID(policy.DefaultPIDTuning())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := usual()
+	in.Elapsed, in.Depth, in.InForce, in.DeadTime = 0, 100, 0.5, 0
+	for i, dead := range []time.Duration{0, 0, 2 * time.Second, 2 * time.Second, 20 * time.Second, 500 * time.Millisecond} {
+		in.DeadTime = dead
+		out := law.Decide(in)
+		if math.Abs(out.Scale-0.5) > 0.05*float64(i) || (out.Reason == policy.ReasonDeadTime) != (dead == 0) {
+			t.Errorf("decision %d, at a dead time of %v: the scale is %v (%s)", i, dead, out.Scale, out.Reason)
+		}
+		in.Elapsed, in.InForce = 100*time.Millisecond, out.Scale
+	}
+}
+
 func TestPIDLetsGoAtOnceAfterALongTimeAtItsLimit(t *testing.T) {
 	law, err := policy.NewPID(policy.DefaultPIDTuning())
 	if err != nil {

@@ -19,12 +19,16 @@ const PIDName = "pid"
 // What the scale could not follow, because it ended at 0 or 1, because a guard
 // held it or because another owner's scale was lower, is taken back out of the
 // integral (back-calculation), so it does not wind up. The first decision
-// starts from the scale in force, so it does not jump.
+// starts from the scale in force, and so does the first with another gain,
+// because the base rate or the dead time is known better, from what came before
+// it: the scale does not jump. While the dead time is not known at all it stays.
 type PID struct {
 	tuning   PIDTuning
 	started  bool
 	integral float64       // in scale
 	wanted   float64       // the last sum, before it was bounded
+	gain     float64       // at the last decision
+	off      float64       // items from the set point, at the last decision
 	depth    float64       // at the newest sample
 	since    time.Duration // that sample
 	slope    float64       // items per second, smoothed
@@ -83,26 +87,32 @@ func (p *PID) Decide(in Input) Output {
 	setPoint := p.ActsAt(in)
 	off := setPoint - in.Depth
 	elapsed := max(0, in.Elapsed).Seconds()
+	inForce := min(1, max(0, p.wanted))
+	if !p.started {
+		inForce = 1
+	}
+	if in.InForce >= 0 && in.InForce <= 1 {
+		inForce = in.InForce
+	}
+	if in.DeadTime <= 0 {
+		out := Output{Scale: inForce, Reason: ReasonDeadTime}
+		out.Terms.Add("scale_before", inForce)
+		return out
+	}
 	integralTime := p.tuning.IntegralTime * dead
 
 	p.sample(in, dead)
 	proportional := gain * off
 	derivative := 0 - gain*p.tuning.Derivative*dead*p.slope // 0 - 0 is 0, -0 would be shown
-	inForce := min(1, max(0, p.wanted))
-	if in.InForce >= 0 && in.InForce <= 1 {
-		inForce = in.InForce
-	}
 	if p.started {
+		p.integral += (p.gain - gain) * p.off
 		p.integral += gain * off * elapsed / integralTime
 		p.integral += (inForce - p.wanted) * min(1, elapsed/integralTime)
 	} else {
 		p.integral = inForce - proportional - derivative
-		if math.IsNaN(in.InForce) {
-			p.integral = 1 - proportional - derivative
-		}
 		p.started = true
 	}
-	p.wanted = proportional + p.integral + derivative
+	p.wanted, p.gain, p.off = proportional+p.integral+derivative, gain, off
 
 	if math.IsNaN(p.wanted) || math.IsInf(p.wanted, 0) { // absurd rates or times
 		*p = PID{tuning: p.tuning}
