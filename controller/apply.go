@@ -44,9 +44,10 @@ type application struct {
 	lease  coordinator.ScaleRequest // to be applied
 	apply  bool                     // else the state is only read
 
-	state coordinator.State
-	took  time.Duration // to apply
-	err   error
+	state    coordinator.State
+	took     time.Duration // to apply
+	err      error
+	readBack bool // the state was read though another holds the lease
 }
 
 // application says what is to be done about an outlet.
@@ -84,6 +85,14 @@ func (a *application) ask(ctx context.Context) {
 	began := time.Now()
 	a.state, a.err = p.Gate.Apply(ctx, p.Name, a.lease)
 	a.took = time.Since(began)
+	var conflict *coordinator.ConflictError
+	if errors.As(a.err, &conflict) && !conflict.Stale {
+		// What is in force is told at standby too. Where it cannot be read
+		// nothing is lost but that.
+		if state, err := p.Gate.State(ctx, p.Name); err == nil {
+			a.state, a.readBack = state, true
+		}
+	}
 }
 
 func leaseReason(d *Decision) string {
@@ -135,6 +144,9 @@ func (c *Controller) settle(now time.Time, a *application) {
 		}
 	case errors.As(a.err, &conflict) && !conflict.Stale:
 		o.suspect = false
+		if a.readBack {
+			o.state, o.read = a.state, true
+		}
 		c.standBy(o, conflict.Holder, now.Add(conflict.ExpiresIn))
 	default:
 		fault = applyFault(a.err)
@@ -160,6 +172,9 @@ func (c *Controller) settle(now time.Time, a *application) {
 		case fault == ApplyNone:
 			if d.Outcome != OutcomeDryRun {
 				d.Outcome, d.Holder = OutcomeStandby, o.holder
+			}
+			if a.readBack {
+				d.readBack(now, a.state)
 			}
 		default:
 			d.ApplyFault, d.ApplyError = fault, a.err.Error()

@@ -292,6 +292,24 @@ func TestAStandbyTakesOverWhenTheLeaseExpires(t *testing.T) {
 		if d := newest(t, first, "bars"); d.Outcome != OutcomeApplied {
 			t.Errorf("the first one's outcome is %s", d.Outcome)
 		}
+		// The standby asks for the lease now and then, and is told no. What is in
+		// force it tells at every tick all the same.
+		g.set(func(g *gate) { g.override = "ann" })
+		pass(interval)
+		changes := 0
+		for range 20 {
+			pass(interval)
+			d := newest(t, standby, "bars")
+			if d.Override == nil || d.Override.Holder != "ann" || !d.InForce.Known() {
+				t.Errorf("the standby's decision has the override %+v and %v in force: %s", d.Override, d.InForce, d.Explanation)
+			}
+			if d.Changed {
+				changes++
+			}
+		}
+		if changes != 0 {
+			t.Errorf("%d decisions of the standby say something new", changes)
+		}
 		stopFirst()
 		pass(21 * time.Second)
 		if d := newest(t, standby, "bars"); d.Outcome != OutcomeApplied {

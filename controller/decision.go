@@ -185,13 +185,21 @@ func (d *Decision) readBack(now time.Time, s coordinator.State) {
 		if scale.Scale == s.Scale && d.InForceOwner != coordinator.OwnerController {
 			d.InForceOwner = scale.Owner
 		}
+	}
+	d.Override = OverrideOf(now, s)
+}
+
+// OverrideOf is the override in a provider's state that was read now, or nil.
+func OverrideOf(now time.Time, s coordinator.State) *Override {
+	for _, scale := range s.Scales {
 		if scale.Owner == coordinator.OwnerOperator && scale.ExpiresInSeconds != nil {
-			d.Override = &Override{
+			return &Override{
 				Holder: scale.Holder, Scale: Number(scale.Scale), Reason: scale.Reason,
 				ExpiresAt: now.Add(time.Duration(*scale.ExpiresInSeconds * float64(time.Second))).Round(time.Second),
 			}
 		}
 	}
+	return nil
 }
 
 // overriddenAs reports whether both have the same override in force, or none.

@@ -94,7 +94,8 @@ type gate struct {
 	slow     time.Duration
 	err      error
 	inFlight int
-	most     int // in flight at once
+	most     int    // in flight at once
+	override string // who has one in force, for a minute at any time
 }
 
 func newGate() *gate { return &gate{base: 100} }
@@ -150,7 +151,12 @@ func (g *gate) State(ctx context.Context, _ string) (coordinator.State, error) {
 }
 
 func (g *gate) state() coordinator.State {
-	return coordinator.State{Scale: g.lease.Scale, BasePerSecond: g.base, FloorPerSecond: 1, EffectivePerSecond: max(1, g.base*g.lease.Scale)}
+	s := coordinator.State{Scale: g.lease.Scale, BasePerSecond: g.base, FloorPerSecond: 1, EffectivePerSecond: max(1, g.base*g.lease.Scale)}
+	if g.override != "" {
+		left := 60.0
+		s.Scales = append(s.Scales, coordinator.Scale{Owner: coordinator.OwnerOperator, Holder: g.override, Scale: 1, Reason: "maintenance", ExpiresInSeconds: &left})
+	}
+	return s
 }
 
 // last is the newest lease, and whether it is in force.
