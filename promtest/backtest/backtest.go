@@ -38,6 +38,8 @@ type Command struct {
 	Policy        string  `help:"NAME of a policy for all targets, or all; each target's own where it is left out" placeholder:"NAME"`
 	BaseRate      float64 `help:"base rate of the providers in items per second, where no series tells it" placeholder:"N"`
 	Floor         float64 `help:"items per second below which a provider is never throttled" default:"1"`
+	IdleDrain     string  `help:"what the store is held to have been able to take while the recorded queue was empty: busy (as fast as in its last busy minute), seen (no more than it took, so that waits and overflow are upper bounds), or items per second" default:"busy" placeholder:"RATE"`
+	OpenLoop      bool    `help:"decide from the recorded depth alone, as if the decisions had changed nothing"`
 	ScaledObjects string  `help:"YAML file with manifests of KEDA's ScaledObjects, whose replicas are computed too" placeholder:"FILE" type:"path"`
 
 	JSON      bool   `help:"one JSON object a line instead of tables"`
@@ -53,19 +55,19 @@ those that it would read: the variables of the environment, and the targets file
 that HEADGATE_TARGETS_FILE names. At every tick the controller's own query is
 asked of the recorded samples, and its own loop decides.
 
-The decisions are made of what was recorded, which other decisions had a part in.
-What would have become of the queue is computed beside them: it is fed by what
-arrived, as far as base rate x scale lets it through, and drained by what the
-store took.
+The queue is computed as it would have been: fed by what arrived, as far as
+base rate x scale lets it through, and drained by what the store took. That is
+what the decisions are made of, so that they bear their own consequences; with
+--open-loop they are made of the depth that was recorded.
 
+- BLIND is the time without good signals, SCALE the mean, TURNS are changes of
+  the scale's direction.
 - OVERFLOW is what the full queue would have had no room for, WAIT the time in
   the queue, DEPTH the most that waited, WRITTEN what the store got, in percent
-  of what it got by the same computation without any throttle.
-- BLIND is the time without good signals, TURNS are changes of the scale's
-  direction.
+  of what it got. "recorded" is what there really was.
 - While the recorded queue was empty, the store may have been able to take more
-  than it was seen to take. Overflow and waits are then upper bounds. While the
-  provider was throttled, more may have been there to arrive than did.
+  than it was seen to take; see --idle-drain. While the provider was throttled,
+  more may have been there to arrive than did.
 
   HEADGATE_COORDINATOR_IDS=bars promtest backtest http://127.0.0.1:9090 --from 6h
   HEADGATE_COORDINATOR_IDS=bars promtest backtest dump.om --policy all --html out.html`
@@ -142,11 +144,19 @@ func (c Command) prepare(ctx context.Context, stderr io.Writer) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the settings are wrong:\n%w", err)
 	}
-	r := &run{every: loaded.Interval, progress: stderr}
+	r := &run{every: loaded.Interval, progress: stderr, stores: map[string]*store{}}
+	if r.least, err = idleDrain(c.IdleDrain); err != nil {
+		return nil, err
+	}
 	for _, t := range all {
 		if t.Enabled {
 			r.targets = append(r.targets, t)
 			r.pasts = append(r.pasts, newPast())
+			for _, id := range t.CoordinatorIDs {
+				if known := r.stores[id]; known == nil || known.capacity == 0 {
+					r.stores[id] = &store{busy: math.NaN(), least: r.least, capacity: t.QueueCapacity}
+				}
+			}
 		}
 	}
 	if len(r.targets) == 0 {
@@ -185,6 +195,21 @@ func (c Command) validate() error {
 	return errors.Join(errs...)
 }
 
+// idleDrain reads what stores are held to take; see store.
+func idleDrain(text string) (float64, error) {
+	switch text {
+	case "seen":
+		return 0, nil
+	case "busy", "":
+		return math.NaN(), nil
+	}
+	least, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(least >= 0 && least <= 1e12) {
+		return 0, invalid.New("--idle-drain", text, "seen, busy, or items per second in [0, 1e12]")
+	}
+	return least, nil
+}
+
 // everyPolicy stands for one course by each policy.
 const everyPolicy = "all"
 
@@ -201,7 +226,7 @@ func (c Command) chart(r *run, loaded settings.Controller, stderr io.Writer) err
 	}
 	var errs []error
 	for _, name := range policies {
-		course, err := newCourse(name, config, r.targets, provider{c.BaseRate, c.Floor})
+		course, err := newCourse(name, config, r.targets, rates{c.BaseRate, c.Floor})
 		if err != nil {
 			errs = append(errs, err)
 			if len(policies) > 1 {
@@ -209,6 +234,7 @@ func (c Command) chart(r *run, loaded settings.Controller, stderr io.Writer) err
 			}
 			continue
 		}
+		course.openLoop = c.OpenLoop
 		r.courses = append(r.courses, course)
 	}
 	if len(r.courses) == 0 {
@@ -367,7 +393,7 @@ func (c Command) lacking(r *run, stderr io.Writer) error {
 	}
 	r.courses = slices.DeleteFunc(r.courses, func(course *course) bool { return lacks(course) != nil })
 	for i, p := range r.pasts {
-		if p.queue == nil {
+		if p.flow == nil {
 			fmt.Fprintf(stderr, "target %s: there is no depth of all of its coordinators (%s) at any tick\n", r.targets[i].ID(), strings.Join(r.targets[i].CoordinatorIDs, ", "))
 		}
 	}

@@ -108,15 +108,13 @@ func bucketWidth(from, to time.Time) time.Duration { return max(1, to.Sub(from)/
 func (l *line) draw(now time.Time, d *controller.Decision, s sight) {
 	c := &l.drawn
 	c.depth.add(now, s.depth)
-	if l.queue != nil && !math.IsNaN(l.allowed()) {
-		c.would.add(now, l.queue.depth)
-	}
+	c.would.add(now, l.depth())
 	c.soft.add(now, float64(d.SoftEnter))
 	c.hard.add(now, float64(d.HardEnter))
 	c.capacity.add(now, s.capacity)
 	c.arrivals.add(now, s.arrivals)
 	c.drain.add(now, s.drain)
-	c.allowed.add(now, l.allowed())
+	c.allowed.add(now, l.gate.allowed())
 	c.scale.add(now, float64(d.Scale))
 	level := math.NaN()
 	if l.account.level != nil {

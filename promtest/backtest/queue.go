@@ -1,6 +1,7 @@
 package backtest
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -20,7 +21,6 @@ type queue struct {
 	held     float64 // before the gate
 
 	came, refused, written, accepted float64 // since the start
-	deepest                          float64
 
 	entered []entry // by accepted
 	waits   []wait
@@ -39,9 +39,16 @@ type wait struct{ seconds, items float64 }
 // not known, and does not count.
 func newQueue(now time.Time, depth float64) *queue {
 	return &queue{
-		capacity: math.NaN(), depth: depth, deepest: depth, accepted: depth,
+		capacity: math.NaN(), depth: depth, accepted: depth,
 		entered: []entry{{0, now}, {depth, now}},
 	}
+}
+
+// resume begins anew with what waits at a time. What was before counts.
+func (q *queue) resume(now time.Time, depth float64) {
+	q.held, q.depth = 0, depth
+	q.accepted = q.written + depth
+	q.entered = []entry{{q.written, now}, {q.accepted, now}}
 }
 
 // flow lets the time from one moment to another go by, with so many items a
@@ -60,7 +67,6 @@ func (q *queue) flow(from, to time.Time, arrivals, allowed, drain float64) {
 		in -= over
 		q.depth = q.capacity
 	}
-	q.deepest = max(q.deepest, q.depth)
 	q.accepted += in
 	q.entered = append(q.entered, entry{q.accepted, to})
 	if out > 0 {
@@ -90,24 +96,16 @@ func (q *queue) enteredAt(others float64) time.Time {
 	return before.at.Add(time.Duration(share * float64(after.at.Sub(before.at))))
 }
 
-// quantile is the wait in seconds that this share of the written items did not
-// exceed; NaN where none was written.
-func (q *queue) quantile(share float64) float64 {
-	slices.SortFunc(q.waits, func(a, b wait) int {
-		switch {
-		case a.seconds < b.seconds:
-			return -1
-		case a.seconds > b.seconds:
-			return 1
-		}
-		return 0
-	})
+// quantile is the wait in seconds that this share of the items did not exceed;
+// NaN where there are none.
+func quantile(waits []wait, share float64) float64 {
+	slices.SortFunc(waits, func(a, b wait) int { return cmp.Compare(a.seconds, b.seconds) })
 	total := 0.0
-	for _, w := range q.waits {
+	for _, w := range waits {
 		total += w.items
 	}
 	sum := 0.0
-	for _, w := range q.waits {
+	for _, w := range waits {
 		if sum += w.items; sum >= share*total {
 			return w.seconds
 		}

@@ -28,9 +28,6 @@ func TestAQueueIsWhatArithmeticSays(t *testing.T) {
 	if !near(q.depth, 0) || !near(q.held, 0) || !near(q.written, 1000) {
 		t.Errorf("after 20 s: %+v", q)
 	}
-	if !near(q.deepest, 360) { // for 2 s more came than were taken
-		t.Errorf("it was at most %v deep", q.deepest)
-	}
 	pour(q, 20, 10, 200, math.Inf(1), 100) // it is full after 5 s
 	if !near(q.depth, 500) || !near(q.refused, 500) {
 		t.Errorf("after 30 s: %v wait and %v were refused", q.depth, q.refused)
@@ -42,13 +39,13 @@ func TestWaitsAreThoseOfAQueueInOrder(t *testing.T) {
 	// A backlog of 1,000 builds up in 10 s; it is there for good then.
 	pour(q, 0, 10, 200, math.Inf(1), 100)
 	pour(q, 10, 1000, 100, math.Inf(1), 100)
-	if got := q.quantile(0.5); math.Abs(got-10) > 0.1 {
+	if got := quantile(q.waits, 0.5); math.Abs(got-10) > 0.1 {
 		t.Errorf("half wait %v s, want 1000 items at 100 a second", got)
 	}
-	if got := q.quantile(0.0001); got > 0.3 {
+	if got := quantile(q.waits, 0.0001); got > 0.3 {
 		t.Errorf("the first wait %v s, want hardly at all", got)
 	}
-	if got := newQueue(time.Unix(0, 0), 0).quantile(0.5); !math.IsNaN(got) {
+	if got := quantile(newQueue(time.Unix(0, 0), 0).waits, 0.5); !math.IsNaN(got) {
 		t.Errorf("of nothing half wait %v s", got)
 	}
 }
@@ -56,7 +53,7 @@ func TestWaitsAreThoseOfAQueueInOrder(t *testing.T) {
 func TestWhatPassesThroughAnEmptyQueueDoesNotWait(t *testing.T) {
 	q := newQueue(time.Unix(0, 0), 0)
 	pour(q, 0, 100, 10, math.Inf(1), 50)
-	if got := q.quantile(0.99); got > 1e-9 {
+	if got := quantile(q.waits, 0.99); got > 1e-9 {
 		t.Errorf("it waits %v s", got)
 	}
 }
@@ -67,7 +64,23 @@ func TestWhatWasThereAtFirstIsWritten(t *testing.T) {
 	if !near(q.depth, 0) || !near(q.written, 100) || q.came != 0 {
 		t.Errorf("got %+v", q)
 	}
-	if got := q.quantile(1); math.Abs(got-9.5) > 0.1 {
+	if got := quantile(q.waits, 1); math.Abs(got-9.5) > 0.1 {
+		t.Errorf("the last waited %v s", got)
+	}
+}
+
+func TestAQueueThatResumesKeepsItsSums(t *testing.T) {
+	q := newQueue(time.Unix(0, 0), 0)
+	pour(q, 0, 10, 100, 80, 50)
+	q.resume(time.Unix(1000, 0), 70)
+	if q.held != 0 || q.depth != 70 || !near(q.written, 500) {
+		t.Errorf("got %+v", q)
+	}
+	pour(q, 1000, 10, 0, 100, 10)
+	if !near(q.depth, 0) || !near(q.written, 570) {
+		t.Errorf("10 s later: %+v", q)
+	}
+	if got := quantile(q.waits[10:], 1); got > 10 {
 		t.Errorf("the last waited %v s", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -76,15 +77,27 @@ func (l *line) title() string {
 func (r *run) result(l *line, p *past) Result {
 	res := r.begin(l.account, p)
 	res.Target, res.Provider, res.Policy = l.target.ID(), l.target.Provider, l.target.Policy
-	res.UpperBoundHours = l.unsure.Hours()
-	if q := l.queue; q != nil && len(q.waits) > 0 {
-		res.flow(q)
-		res.MaxDepth, res.HeldItems = controller.Number(q.deepest), controller.Number(q.held)
-		res.OverflowItems, res.OverflowRatio = controller.Number(q.refused), controller.Number(ratio(q.refused, q.came))
-		if math.IsNaN(q.capacity) {
-			res.OverflowItems, res.OverflowRatio = unknown(), unknown()
+	res.MaxDepth = controller.Number(l.deepest)
+	var came, refused, written, held float64
+	var waits []wait
+	room := true
+	for _, st := range l.streams {
+		if st.queue == nil {
+			continue
 		}
-		res.WrittenRatio = controller.Number(q.written / p.queue.written)
+		q := st.queue
+		came, refused, written, held = came+q.came, refused+q.refused, written+q.written, held+q.held
+		waits = append(waits, q.waits...)
+		room = room && !math.IsNaN(q.capacity)
+		res.UpperBoundHours = max(res.UpperBoundHours, st.unsure.Hours())
+	}
+	if len(waits) == 0 {
+		return res
+	}
+	res.P50Wait, res.P99Wait = controller.Number(quantile(waits, 0.5)), controller.Number(quantile(waits, 0.99))
+	res.HeldItems, res.WrittenRatio = controller.Number(held), controller.Number(written/p.flow.written)
+	if room {
+		res.OverflowItems, res.OverflowRatio = controller.Number(refused), controller.Number(ratio(refused, came))
 	}
 	return res
 }
@@ -94,11 +107,12 @@ func (r *run) really(i int, p *past) Result {
 	res := r.begin(p.account, p)
 	res.Target, res.Provider, res.Policy = r.targets[i].ID(), r.targets[i].Provider, recorded
 	res.MaxDepth = controller.Number(p.deepest)
-	if p.queue != nil && len(p.queue.waits) > 0 {
-		res.flow(p.queue)
-		res.OverflowItems, res.OverflowRatio = controller.Number(p.dropped), controller.Number(ratio(p.dropped, p.queue.came))
-		res.WrittenRatio = 1
+	if p.flow == nil || len(p.flow.waits) == 0 {
+		return res
 	}
+	res.P50Wait, res.P99Wait = controller.Number(quantile(p.flow.waits, 0.5)), controller.Number(quantile(p.flow.waits, 0.99))
+	res.OverflowItems, res.OverflowRatio = controller.Number(p.dropped), controller.Number(ratio(p.dropped, p.flow.came))
+	res.WrittenRatio = 1
 	return res
 }
 
@@ -115,11 +129,6 @@ func (r *run) begin(a account, p *past) Result {
 		MaxDepth: unknown(), WrittenRatio: unknown(), HeldItems: unknown(),
 		UnknownHours: p.unknown.Hours(), ThrottledHours: p.throttled.Hours(), Levels: a.changes,
 	}
-}
-
-// flow tells the waits of a queue.
-func (res *Result) flow(q *queue) {
-	res.P50Wait, res.P99Wait = controller.Number(q.quantile(0.5)), controller.Number(q.quantile(0.99))
 }
 
 // ratio is a over b, 0 where there is nothing of b.
@@ -210,24 +219,38 @@ func (r *run) writeTable(to io.Writer) error {
 func (r *run) notes(b *strings.Builder, i int) {
 	p := r.pasts[i]
 	if p.empty > 0 {
-		fmt.Fprintf(b, "  The recorded queue was empty for %s: the store may have been able to take more then, and overflow and waits are upper bounds.\n", span(p.empty))
+		fmt.Fprintf(b, "  The recorded queue was empty for %s: the store may have been able to take more than it did. %s\n", span(p.empty), r.heldToTake())
 	}
 	if p.throttled > 0 {
-		fmt.Fprintf(b, "  The provider was held back for %s: more may have been there to arrive.\n", span(p.throttled))
+		fmt.Fprintf(b, "  The provider was held back for %s: more may have been there to arrive than did.\n", span(p.throttled))
 	}
 	if p.unknown > 0 {
 		fmt.Fprintf(b, "  For %s it is not known what came and what was taken; that time is left out of overflow, waits, depth and written.\n", span(p.unknown))
 	}
 	for _, c := range r.courses {
-		if l := c.lines[i]; l.queue != nil && math.IsNaN(l.allowed()) {
-			fmt.Fprintf(b, "  What would have been is not known: no series tells the base rate of provider %s; give --base-rate.\n", l.target.Provider)
-			break
-		}
-		if l := c.lines[i]; l.queue != nil && math.IsNaN(l.queue.capacity) {
-			fmt.Fprintf(b, "  The overflow is not known: nothing tells the queue's capacity; give HEADGATE_QUEUE_CAPACITY.\n")
-			break
+		l := c.lines[i]
+		if math.IsNaN(l.gate.supply) {
+			fmt.Fprintf(b, "  What would have become of the queue is not known: no series tells the base rate of provider %s; give --base-rate.\n", l.target.Provider)
+			return
 		}
 	}
+	for _, s := range r.courses[0].lines[i].streams {
+		if s.queue != nil && math.IsNaN(s.queue.capacity) {
+			b.WriteString("  The overflow is not known: nothing tells the queue's capacity; give HEADGATE_QUEUE_CAPACITY.\n")
+			return
+		}
+	}
+}
+
+// heldToTake says what stores are held to take while their queue was empty.
+func (r *run) heldToTake() string {
+	switch {
+	case math.IsNaN(r.least):
+		return "It is held to have been as fast as in its last busy minute."
+	case r.least == 0:
+		return "Overflow and waits are upper bounds."
+	}
+	return fmt.Sprintf("It is held to have been able to take %s items per second.", figures.Number(r.least))
 }
 
 // span writes a time for people.

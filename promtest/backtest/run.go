@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,14 +26,17 @@ type run struct {
 	names   []metrics.Names   // of the controller
 	scaler  *metrics.Names    // of the scaler, where it has others; else nil
 
-	pasts   []*past // of the targets, in their order
+	pasts   []*past           // of the targets, in their order
+	stores  map[string]*store // by coordinator
 	courses []*course
 	fleets  []*fleet
 
+	// least is what stores are held to take while the recorded queue was empty;
+	// see store.
+	least float64
+
 	decided  func(policy string, d *controller.Decision) error // is told of every decision; may be nil
 	progress io.Writer
-
-	warnings []string
 }
 
 // glance is a reader that looks at the past.
@@ -57,9 +58,6 @@ func (g *glance) read(ctx context.Context, now time.Time) (metrics.Snapshot, err
 	g.answers.now = now
 	return g.reader.Read(ctx)
 }
-
-// providerSeries are what coordinators tell of their providers.
-func providerSeries() []string { return []string{metrics.BaseRate, metrics.ScaleFactor} }
 
 // walk goes from the first tick to the last one.
 func (r *run) walk(ctx context.Context) error {
@@ -89,7 +87,7 @@ func (r *run) walk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.tick(ctx, before, now, snapshot, reports(told)); err != nil {
+		if err := r.tick(ctx, before, now, snapshot, reports(told.(model.Vector))); err != nil {
 			return err
 		}
 		if len(r.fleets) > 0 {
@@ -110,16 +108,22 @@ func (r *run) walk(ctx context.Context) error {
 }
 
 func (r *run) tick(ctx context.Context, before, now time.Time, snapshot metrics.Snapshot, told []report) error {
+	readings := map[string]reading{}
+	for id, st := range r.stores {
+		reading := read(snapshot, id, st.capacity)
+		st.judge(&reading, passed(before, now))
+		readings[id] = reading
+	}
 	seen := make([]sight, len(r.targets))
 	for i, t := range r.targets {
-		seen[i] = look(t, snapshot, told)
+		seen[i] = look(t, readings, told)
 		if !before.IsZero() {
 			r.pasts[i].pass(before, now, seen[i])
 		}
 		r.pasts[i].set(now, seen[i])
 	}
 	for _, c := range r.courses {
-		for _, d := range c.tick(ctx, before, now, snapshot, seen) {
+		for _, d := range c.tick(ctx, before, now, snapshot, readings, seen) {
 			if r.decided == nil {
 				continue
 			}
@@ -129,42 +133,6 @@ func (r *run) tick(ctx context.Context, before, now time.Time, snapshot metrics.
 		}
 	}
 	return nil
-}
-
-// reports are what processes told of their providers, in a fixed order.
-func reports(told model.Value) []report {
-	byProcess := map[[2]string]*report{}
-	var all []*report
-	for _, s := range told.(model.Vector) {
-		provider, instance := string(s.Metric[metrics.LabelProvider]), string(s.Metric[model.InstanceLabel])
-		if instance == "" {
-			instance = string(s.Metric["pod"])
-		}
-		key := [2]string{provider, instance}
-		r := byProcess[key]
-		if r == nil {
-			r = &report{provider, instance, math.NaN(), math.NaN()}
-			byProcess[key] = r
-			all = append(all, r)
-		}
-		value := float64(s.Value)
-		if !(value >= 0) || math.IsInf(value, 0) || s.Histogram != nil {
-			continue
-		}
-		if s.Metric[model.MetricNameLabel] == metrics.BaseRate {
-			r.base = value
-		} else {
-			r.scale = value
-		}
-	}
-	sorted := make([]report, len(all))
-	for i, r := range all {
-		sorted[i] = *r
-	}
-	slices.SortFunc(sorted, func(a, b report) int {
-		return strings.Compare(a.provider+"\x00"+a.instance, b.provider+"\x00"+b.instance)
-	})
-	return sorted
 }
 
 // longRun is from how many ticks on it is told how far a walk is.
