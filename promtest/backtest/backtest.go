@@ -394,7 +394,7 @@ func (c Command) lacking(r *run, stderr io.Writer) error {
 	r.courses = slices.DeleteFunc(r.courses, func(course *course) bool { return lacks(course) != nil })
 	for i, p := range r.pasts {
 		if p.flow == nil {
-			fmt.Fprintf(stderr, "target %s: there is no depth of all of its coordinators (%s) at any tick\n", r.targets[i].ID(), strings.Join(r.targets[i].CoordinatorIDs, ", "))
+			fmt.Fprintf(stderr, "target %s: at no tick there is a depth of all of its coordinators (%s), and what came and what was taken\n", r.targets[i].ID(), strings.Join(r.targets[i].CoordinatorIDs, ", "))
 		}
 	}
 	return nil

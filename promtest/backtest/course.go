@@ -219,11 +219,12 @@ func (s *stream) wanting(r reading, seconds float64) float64 {
 // flow lets time go by. Where it is not known what came and what was taken, or
 // could come, nothing happens.
 func (s *stream) flow(from, to time.Time, r reading) {
-	if s.queue == nil && !math.IsNaN(r.depth) {
-		s.queue = newQueue(from, r.depth)
-	}
-	if !r.flows() || math.IsNaN(s.allowed) {
+	switch {
+	case !r.flows() || math.IsNaN(s.allowed):
 		s.lost += to.Sub(from)
+		return
+	case s.queue == nil:
+		s.queue = newQueue(to, r.depth)
 		return
 	}
 	q := s.queue

@@ -68,6 +68,21 @@ func (q *queue) flow(from, to time.Time, arrivals, allowed, drain float64) {
 		q.depth = q.capacity
 	}
 	q.accepted += in
+	q.pass(from, to, out)
+}
+
+// follow lets the time go by in which it really was so, up to the depth that was
+// measured in the end.
+func (q *queue) follow(from, to time.Time, arrivals, drain, depth float64) {
+	seconds := to.Sub(from).Seconds()
+	q.came += arrivals * seconds
+	q.depth = depth
+	q.accepted = max(q.accepted, q.written+drain*seconds+depth)
+	q.pass(from, to, drain*seconds)
+}
+
+// pass notes what came in and what went out in some time.
+func (q *queue) pass(from, to time.Time, out float64) {
 	q.entered = append(q.entered, entry{q.accepted, to})
 	if out > 0 {
 		middle := from.Add(to.Sub(from) / 2)

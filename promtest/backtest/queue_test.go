@@ -69,6 +69,21 @@ func TestWhatWasThereAtFirstIsWritten(t *testing.T) {
 	}
 }
 
+func TestTheRecordedQueueWaitsAsItsDepthSays(t *testing.T) {
+	q := newQueue(time.Unix(0, 0), 50)
+	// What was measured does not add up by some items each second; the depth
+	// counts.
+	for i := range 1000 {
+		q.follow(time.Unix(int64(i), 0), time.Unix(int64(i+1), 0), 103, 100, 50)
+	}
+	if got := quantile(q.waits, 0.5); math.Abs(got-0.5) > 0.01 {
+		t.Errorf("half wait %v s, want 50 items at 100 a second", got)
+	}
+	if !near(q.written, 100_000) || !near(q.came, 103_000) {
+		t.Errorf("%v came and %v were written", q.came, q.written)
+	}
+}
+
 func TestAQueueThatResumesKeepsItsSums(t *testing.T) {
 	q := newQueue(time.Unix(0, 0), 0)
 	pour(q, 0, 10, 100, 80, 50)

@@ -204,7 +204,7 @@ func reports(told model.Vector) []report {
 // past is what there really was, for one target.
 type past struct {
 	account account
-	flow    *queue // fed by what arrived; nil before anything was seen
+	flow    *queue // nil before it was known what came and what was taken
 
 	deepest                   float64 // items, as measured; NaN before the first
 	dropped                   float64 // items; NaN where no series tells
@@ -220,18 +220,19 @@ func (p *past) pass(from, to time.Time, s sight) {
 	if s.scale < 1-smallest {
 		p.throttled += d
 	}
-	if p.flow == nil && !math.IsNaN(s.depth) {
-		p.flow = newQueue(from, s.depth)
-	}
 	if !s.flows() {
 		p.unknown += d
+		return
+	}
+	if p.flow == nil {
+		p.flow = newQueue(to, s.depth)
 		return
 	}
 	p.dropped += s.dropped * d.Seconds()
 	if s.empty {
 		p.empty += d
 	}
-	p.flow.flow(from, to, s.arrivals, math.Inf(1), s.drain)
+	p.flow.follow(from, to, s.arrivals, s.drain, s.depth)
 }
 
 // set says what there was from now on.
