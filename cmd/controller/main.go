@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -20,6 +19,8 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/httpapi"
+	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/controller/statuspage"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
@@ -67,7 +68,7 @@ func runMain(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return exitSettings
 	}
 	log.Info("controller starts", "version", version.Info(), "targets", len(targets), "holder", loaded.Holder)
-	if err := serve(ctx, loaded, loop, log); err != nil {
+	if err := serve(ctx, loaded, loop, parts.coordinators, log); err != nil {
 		log.Error("controller failed", "error", err)
 		return exitFailure
 	}
@@ -89,7 +90,7 @@ settings are environment variables:
 
 // serve runs the loop, its status page and the HTTP server until one of them ends, a signal
 // comes, or ctx ends; then it ends all.
-func serve(ctx context.Context, s settings.Controller, loop *controller.Controller, log *slog.Logger) error {
+func serve(ctx context.Context, s settings.Controller, loop *controller.Controller, coordinators map[string]overrides.Coordinator, log *slog.Logger) error {
 	registry := prom.NewRegistry()
 	registry.MustRegister(loop, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var group run.Group
@@ -102,10 +103,11 @@ func serve(ctx context.Context, s settings.Controller, loop *controller.Controll
 	}
 	pageCtx, stopPage := context.WithCancel(ctx)
 	group.Add(func() error { return page.Run(pageCtx) }, func(error) { stopPage() })
-	mux := http.NewServeMux()
-	page.AddTo(mux)
-	mux.Handle("/", loop.Handler(registry))
-	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, mux, log); err != nil {
+	desk, err := overrides.New(loop, coordinators, s.ApplyTimeout, log)
+	if err != nil {
+		return err
+	}
+	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, httpapi.New(loop, page, desk, registry), log); err != nil {
 		return err
 	}
 	err = group.Run()

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/targets"
 	"github.com/headgate/headgate/internal/wiring"
@@ -24,13 +25,15 @@ type parts struct {
 	api     v1.API
 	names   []metrics.Names
 	targets []controller.Target
+
+	coordinators map[string]overrides.Coordinator // by their addresses
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
 func newParts(s settings.Controller, all []settings.Target) (parts, error) {
 	api, err := wiring.Prometheus(s.Prometheus)
 	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
-	p := parts{api: api}
+	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
 	httpClient := &http.Client{Transport: transport}
@@ -39,6 +42,7 @@ func newParts(s settings.Controller, all []settings.Target) (parts, error) {
 		target, targetErr := targets.New(t, gate)
 		err = errors.Join(err, wiring.Variables(gateErr), targetErr)
 		p.targets = append(p.targets, target)
+		p.coordinators[t.CoordinatorURL] = gate
 		if !slices.Contains(p.names, target.Names) {
 			p.names = append(p.names, target.Names)
 		}

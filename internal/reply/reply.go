@@ -23,7 +23,11 @@ func JSON(w http.ResponseWriter, status int, body any) {
 
 // BadRequest answers 400 with every field that was wrong: each *invalid.Value
 // of the error.
-func BadRequest(w http.ResponseWriter, err error) {
+func BadRequest(w http.ResponseWriter, err error) { Invalid(w, http.StatusBadRequest, err) }
+
+// Invalid answers with every field that was wrong, as BadRequest does, under
+// another status.
+func Invalid(w http.ResponseWriter, status int, err error) {
 	type field struct {
 		Field string `json:"field"`
 		Got   string `json:"got"`
@@ -36,5 +40,5 @@ func BadRequest(w http.ResponseWriter, err error) {
 	for _, v := range invalid.All(err) {
 		body.Fields = append(body.Fields, field{v.Field, v.Got, v.Want})
 	}
-	JSON(w, http.StatusBadRequest, body)
+	JSON(w, status, body)
 }

@@ -1,0 +1,30 @@
+// Package httpapi puts together all that a controller serves over HTTP: its
+// decisions, its status page, the operators' overrides, its metrics and its
+// health.
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/overrides"
+	"github.com/headgate/headgate/controller/statuspage"
+	"github.com/headgate/headgate/internal/route"
+)
+
+// Routes lists all of it.
+func Routes(loop *controller.Controller, page *statuspage.Page, desk *overrides.Desk, gatherer prometheus.Gatherer) []route.Route {
+	var shown []route.Route
+	for _, r := range page.Routes() {
+		shown = append(shown, route.Route(r))
+	}
+	return slices.Concat(shown, loop.Routes(gatherer), desk.Routes())
+}
+
+// New returns the handler of all routes.
+func New(loop *controller.Controller, page *statuspage.Page, desk *overrides.Desk, gatherer prometheus.Gatherer) http.Handler {
+	return route.Mux(Routes(loop, page, desk, gatherer))
+}
