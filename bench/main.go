@@ -27,8 +27,8 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("run", "", "measure only what matches this regular expression")
-	rounds := flags.Int("rounds", 9, "times that each contender is measured, by turns; an odd number")
-	each := flags.Duration("time", 150*time.Millisecond, "how long one measurement takes, about")
+	rounds := flags.Int("rounds", 25, "times that each contender is measured, by turns; an odd number")
+	each := flags.Duration("time", 50*time.Millisecond, "how long one measurement takes, about")
 	docs := flags.String("docs", "", "write the page of the benchmarks to this file")
 	list := flags.Bool("list", false, "print the names of the groups of rows, and measure nothing")
 	if err := flags.Parse(args); err != nil {

@@ -19,12 +19,11 @@ import (
 // an *UnavailableError while the provider's breaker is open or its global
 // scope cools down; those who wait when that begins get it too.
 func (c *Coordinator) Acquire(ctx context.Context, provider string, n int) error {
-	g, err := c.gate(provider)
-	if err != nil {
-		return err
+	g := c.gates.Load().find(provider)
+	if g == nil {
+		return errUnknown(provider)
 	}
 	if g.bucket.pass(n, c.now()) == passed {
-		g.passages.granted(n)
 		return nil
 	}
 	return g.acquire(ctx, n)
@@ -32,31 +31,20 @@ func (c *Coordinator) Acquire(ctx context.Context, provider string, n int) error
 
 // TryAcquire takes n tokens from a provider's bucket if they are there now and
 // nobody waits for them, and fails with ErrNoTokens if not. Otherwise it is as
-// Acquire.
+// Acquire. That there were too few is not counted as a refusal: who tries may
+// try very often.
 func (c *Coordinator) TryAcquire(provider string, n int) error {
-	g, err := c.gate(provider)
-	if err != nil {
-		return err
+	g := c.gates.Load().find(provider)
+	if g == nil {
+		return errUnknown(provider)
 	}
 	switch g.bucket.pass(n, c.now()) {
 	case passed:
-		g.passages.granted(n)
 		return nil
 	case tooFew:
-		g.passages.tooFew.Add(1)
 		return ErrNoTokens
 	}
 	return g.tryAcquire(n)
-}
-
-// granted counts a call that took no lock.
-func (p *passages) granted(n int) {
-	if n == 1 {
-		p.singles.Add(1)
-		return
-	}
-	p.bulkCalls.Add(1)
-	p.bulkTokens.Add(uint64(n))
 }
 
 // acquire takes n tokens, waiting for them if need be.
@@ -112,7 +100,6 @@ func (g *gate) tryAcquire(n int) error {
 	now := g.c.now()
 	granted, err := g.take(n, now)
 	if !granted && err == nil {
-		g.counts.refused[RefusedNoTokens]++
 		err = ErrNoTokens
 	}
 	g.openIfMay(now)

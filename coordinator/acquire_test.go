@@ -322,7 +322,7 @@ func TestACallThatDoesNotWaitTakesWhatIsThereOrNothing(t *testing.T) {
 		if err := c.TryAcquire("ibkr", 1); !errors.Is(err, ErrCoolingDown) {
 			t.Errorf("got %v, want ErrCoolingDown", err)
 		}
-		want := map[Refusal]float64{RefusedNoTokens: 3, RefusedBurst: 1, RefusedCoolDown: 1}
+		want := map[Refusal]float64{RefusedBurst: 1, RefusedCoolDown: 1}
 		got := map[Refusal]float64{}
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(c)

@@ -34,22 +34,30 @@ type bucket struct {
 	isShut bool
 	spent  int64 // the epoch's, while the bucket is shut
 	line   line  // of those who wait, only while it is shut
+
+	// Calls that passed: for one token, in epochs that are over; and all others.
+	passedSingles             atomic.Uint64
+	passedCalls, passedTokens atomic.Uint64
 }
 
 // mostBurst is as much as a bucket can count. A larger burst counts as that.
 const mostBurst = 1 << mostUnitsLog2
 
-// epoch is a time over which the rate stays as it is. But for spent it does not
-// change.
+// epoch is a time over which the rate stays as it is. But for the two numbers at
+// its end it does not change. It fills one line of a cache, so that cores that
+// take tokens at once have no more than that to take from one another.
 type epoch struct {
 	inflow
-	burst      int64 // in units
-	mostTokens uint  // the burst
+	burst int64 // in units
 
 	// spent is how much of the inflow was given away or ran over, in units; what
 	// was in the bucket at the start is taken off. It is never above what came in.
 	// While the bucket is shut it is the mark for that.
 	spent atomic.Int64
+
+	// singles are the calls that passed for one token. When the epoch is over it
+	// is the mark for that and what was counted on it.
+	singles atomic.Uint64
 }
 
 // afterTaking is what is spent when some more is taken while so much came in. It
@@ -60,8 +68,13 @@ func (e *epoch) afterTaking(cost, spent, arrived int64) int64 {
 	return max(spent, arrived-e.burst) + cost
 }
 
-// shutMark is more than can ever be spent.
-const shutMark = math.MaxInt64
+const (
+	// shutMark is more than can ever be spent.
+	shutMark = math.MaxInt64
+
+	// overMark is more than can ever be counted.
+	overMark = 1 << 63
+)
 
 // start makes a full bucket of the zero one. It is shut.
 func (b *bucket) start(rate float64, burst int, now time.Duration) {
@@ -74,9 +87,11 @@ func (b *bucket) start(rate float64, burst int, now time.Duration) {
 
 // begin begins an epoch, shut and with all spent.
 func (b *bucket) begin(in inflow) {
-	e := &epoch{inflow: in, burst: in.cost(b.burst), mostTokens: uint(b.burst)}
+	e := &epoch{inflow: in, burst: in.cost(b.burst)}
 	e.spent.Store(shutMark)
-	b.epoch.Store(e)
+	if before := b.epoch.Swap(e); before != nil {
+		b.passedSingles.Add(before.singles.Swap(overMark))
+	}
 	b.spent = 0
 }
 
@@ -92,11 +107,11 @@ const (
 // pass takes n tokens without the lock, if it can.
 func (b *bucket) pass(n int, now time.Duration) passage {
 	e := b.epoch.Load()
-	if uint(n)-1 >= e.mostTokens { // also for an n below 1
+	if uint64(n)-1 >= uint64(e.burst)>>(e.unit&63) { // also for an n below 1
 		return needsLock
 	}
 	elapsed := uint64(now - e.since)
-	if elapsed > e.longest() {
+	if elapsed > e.longest {
 		if now > e.since {
 			return needsLock
 		}
@@ -114,13 +129,32 @@ func (b *bucket) pass(n int, now time.Duration) passage {
 			return tooFew
 		}
 		if e.spent.CompareAndSwap(spent, after) {
+			if n != 1 || e.singles.Add(1) >= overMark {
+				b.countPassed(n)
+			}
 			return passed
 		}
 	}
 }
 
-// shut keeps those out who pass without the lock. The lock is held, as in all
-// that follows.
+// countPassed counts a call that passed, where the epoch does not.
+func (b *bucket) countPassed(n int) {
+	if n == 1 {
+		b.passedSingles.Add(1)
+		return
+	}
+	b.passedCalls.Add(1)
+	b.passedTokens.Add(uint64(n))
+}
+
+// passages is how many calls passed and with how many tokens, all in all. The
+// lock is held, as in all that follows.
+func (b *bucket) passages() (calls, tokens uint64) {
+	singles := b.passedSingles.Load() + b.epoch.Load().singles.Load()
+	return b.passedCalls.Load() + singles, b.passedTokens.Load() + singles
+}
+
+// shut keeps those out who pass without the lock.
 func (b *bucket) shut() {
 	if !b.isShut {
 		b.spent = b.epoch.Load().spent.Swap(shutMark)
@@ -183,7 +217,7 @@ func (b *bucket) setRate(rate float64, now, rest time.Duration) {
 // current is the epoch, a new one where the old one cannot count up to now.
 func (b *bucket) current(now time.Duration) *epoch {
 	e := b.epoch.Load()
-	longest := time.Duration(e.longest()) // the same while the rate is
+	longest := time.Duration(e.longest) // the same while the rate is
 	for now-e.since > longest {
 		end, next := e.since+longest, e.since+longest
 		if arrived, _ := e.at(uint64(longest)); arrived-b.spent >= e.burst {

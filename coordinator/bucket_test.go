@@ -292,13 +292,13 @@ func TestWhenIsTheFirstNanosecondAtWhichThereIsEnough(t *testing.T) {
 		units := rapid.Int64Range(0, 1<<60).Draw(t, "units")
 		at, ok := in.when(units)
 		if !ok {
-			if have, _ := in.at(in.longest()); have >= units {
+			if have, _ := in.at(in.longest); have >= units {
 				t.Fatalf("never, but there are %d of %d in time", have, units)
 			}
 			return
 		}
 		elapsed := uint64(at - in.since)
-		if elapsed > in.longest() {
+		if elapsed > in.longest {
 			return // it would be asked again before
 		}
 		if have, _ := in.at(elapsed); have < units {

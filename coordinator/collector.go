@@ -28,7 +28,6 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 		refused[why] = counts.refused[why]
 	}
 	calls, tokens := g.grants()
-	refused[RefusedNoTokens] += g.passages.tooFew.Load()
 	breaker := g.breaker.State()
 	g.mu.Unlock()
 
@@ -73,10 +72,8 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 // grants is how many calls got their tokens, and how many these were. g.mu is
 // held.
 func (g *gate) grants() (calls, tokens uint64) {
-	p := &g.passages
-	singles := p.singles.Load()
-	return g.counts.grantedCalls + singles + p.bulkCalls.Load(),
-		g.counts.grantedTokens + singles + p.bulkTokens.Load()
+	calls, tokens = g.bucket.passages()
+	return g.counts.grantedCalls + calls, g.counts.grantedTokens + tokens
 }
 
 func breakerValue(s circuitbreaker.State) float64 {

@@ -135,16 +135,24 @@ func (c *Coordinator) Register(p Provider) error {
 	return nil
 }
 
+// find returns a provider's gate, or nil.
+func (g *gates) find(provider string) *gate {
+	if g.first != nil && g.first.Name == provider {
+		return g.first
+	}
+	return g.byName[provider]
+}
+
 // gate returns a provider's gate.
 func (c *Coordinator) gate(provider string) (*gate, error) {
-	all := c.gates.Load()
-	if first := all.first; first != nil && first.Name == provider {
-		return first, nil
-	}
-	if g, found := all.byName[provider]; found {
+	if g := c.gates.Load().find(provider); g != nil {
 		return g, nil
 	}
-	return nil, fmt.Errorf("%w: %w", ErrUnknownProvider,
+	return nil, errUnknown(provider)
+}
+
+func errUnknown(provider string) error {
+	return fmt.Errorf("%w: %w", ErrUnknownProvider,
 		invalid.New("provider", provider, "one that is registered"))
 }
 

@@ -70,7 +70,6 @@ type Refusal string
 
 const (
 	RefusedBurst     Refusal = "above_burst"
-	RefusedNoTokens  Refusal = "no_tokens" // the caller would not wait
 	RefusedBreaker   Refusal = "breaker_open"
 	RefusedCoolDown  Refusal = "cooling_down"
 	RefusedCancelled Refusal = "cancelled" // the caller gave up waiting
@@ -79,7 +78,7 @@ const (
 
 // Refusals lists the set.
 func Refusals() []Refusal {
-	return []Refusal{RefusedBurst, RefusedNoTokens, RefusedBreaker, RefusedCoolDown, RefusedCancelled, RefusedClosed}
+	return []Refusal{RefusedBurst, RefusedBreaker, RefusedCoolDown, RefusedCancelled, RefusedClosed}
 }
 
 func refusal(err error) Refusal {

@@ -17,6 +17,7 @@ type inflow struct {
 	since    time.Duration // nothing comes in before that; on the caller's clock
 	perTick  uint64        // in 2^-64 units, rounded up: less than a unit more in longest
 	fraction uint64        // of a unit that there was already at since, in 2^-64
+	longest  uint64        // nanoseconds after since that it may be asked about
 	unit     uint8
 	tick     uint8
 }
@@ -25,6 +26,7 @@ const (
 	// mostUnitsLog2 bounds what a bucket holds. What comes in within longest is at
 	// most twice that, so sums of both stay in an int64.
 	mostUnitsLog2 = 60
+	longestLog2   = mostUnitsLog2 + 1 // of ticks
 
 	// At a rate of up to coarseTick units per second a tick is 2^-leastTick ns,
 	// and longest is 26 days. At a higher rate a token is at least a million units
@@ -39,7 +41,7 @@ const (
 // that burst.
 func newInflow(rate float64, burst int, since time.Duration) inflow {
 	finest := mostUnitsLog2 - bits.Len64(uint64(burst)-1)
-	in := inflow{since: since, unit: uint8(finest), tick: leastTick}
+	in := inflow{since: since, unit: uint8(finest), tick: leastTick, longest: 1 << (longestLog2 - leastTick)}
 	if rate == 0 {
 		return in
 	}
@@ -47,6 +49,7 @@ func newInflow(rate float64, burst int, since time.Duration) inflow {
 	unit := min(finest, max(leastUnit, exponent-1))
 	in.unit = uint8(unit)
 	in.tick += uint8(max(0, unit-(exponent-1)))
+	in.longest = 1 << (longestLog2 - in.tick)
 
 	// rate * 2^unit units in 1e9 * 2^tick ticks, in 2^-64 units.
 	fraction, exponent := math.Frexp(rate)
@@ -71,13 +74,10 @@ func shifted(v uint64, by int) (hi, lo uint64, rest bool) {
 	return 0, v >> -by, v>>-by<<-by != v
 }
 
-// longest is how many nanoseconds after since an inflow may be asked about.
-func (in *inflow) longest() uint64 { return 1 << (mostUnitsLog2 + 1 - in.tick) }
-
 // at is how many units came in by a time that is elapsed after since, in whole
 // ones and, in 2^-64, what is left of the last.
 func (in *inflow) at(elapsed uint64) (units int64, fraction uint64) {
-	hi, lo := bits.Mul64(elapsed<<in.tick, in.perTick)
+	hi, lo := bits.Mul64(elapsed<<(in.tick&63), in.perTick) // the mask spares the compiler a check
 	fraction, carry := bits.Add64(lo, in.fraction, 0)
 	return int64(hi + carry), fraction
 }
@@ -102,7 +102,7 @@ func (in *inflow) when(units int64) (at time.Duration, ok bool) {
 }
 
 // cost is n tokens in units.
-func (in *inflow) cost(n int) int64 { return int64(n) << in.unit }
+func (in *inflow) cost(n int) int64 { return int64(n) << (in.unit & 63) }
 
 // convert expresses an amount of another inflow in the units of this one. What
 // is smaller than 2^-64 of them is lost.

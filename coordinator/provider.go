@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -154,15 +153,7 @@ type gate struct {
 	closed    bool
 	version   uint64 // rises with every change that Watch tells of
 	counts    counts
-
-	// Each grant writes to passages. What all grants read stands apart from it, so
-	// that cores do not take it from one another's caches.
-	_        [cacheLine]byte
-	passages passages
-	_        [cacheLine]byte
 }
-
-const cacheLine = 64
 
 // counts only rise.
 type counts struct {
@@ -172,13 +163,6 @@ type counts struct {
 	leaseExpiries               uint64
 	conflicts                   uint64
 	breakerOpened               uint64
-}
-
-// passages count the calls that took no lock. They only rise.
-type passages struct {
-	singles               atomic.Uint64 // calls that got one token
-	bulkCalls, bulkTokens atomic.Uint64 // all others that got some
-	tooFew                atomic.Uint64 // calls that would not wait
 }
 
 func newGate(c *Coordinator, p Provider) *gate {
