@@ -2,6 +2,7 @@ package backtest
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"time"
 
@@ -91,15 +92,15 @@ func (c *curve) parts() []plotter.XYs {
 
 // curves are what is drawn of a line.
 type curves struct {
-	depth, would, soft, hard, capacity curve
-	arrivals, drain, allowed           curve
-	scale, level                       curve
+	depth, would, soft, hard curve
+	arrivals, drain, allowed curve
+	scale, level             curve
 }
 
 // drawable are curves of a range that is drawn.
 func drawable(from, to time.Time) curves {
 	c := curve{width: bucketWidth(from, to)}
-	return curves{c, c, c, c, c, c, c, c, c, c}
+	return curves{c, c, c, c, c, c, c, c, c}
 }
 
 func bucketWidth(from, to time.Time) time.Duration { return max(1, to.Sub(from)/mostBuckets) }
@@ -111,7 +112,6 @@ func (l *line) draw(now time.Time, d *controller.Decision, s sight) {
 	c.would.add(now, l.depth())
 	c.soft.add(now, float64(d.SoftEnter))
 	c.hard.add(now, float64(d.HardEnter))
-	c.capacity.add(now, s.capacity)
 	c.arrivals.add(now, s.arrivals)
 	c.drain.add(now, s.drain)
 	c.allowed.add(now, l.gate.allowed())
@@ -123,8 +123,8 @@ func (l *line) draw(now time.Time, d *controller.Decision, s sight) {
 	c.level.add(now, level)
 }
 
-// panels draws a line above the replicas of the fleets.
-func (l *line) panels(fleets []*fleet) ([]*plot.Plot, error) {
+// panels draws a target on a course, above the replicas of the fleets.
+func (r *run) panels(l *line) ([]*plot.Plot, error) {
 	c := &l.drawn
 	var panels []*plot.Plot
 	var err error
@@ -134,7 +134,8 @@ func (l *line) panels(fleets []*fleet) ([]*plot.Plot, error) {
 			err = panelErr
 			return plot.New()
 		}
-		p.X.Tick.Marker = plot.TimeTicks{Format: l.clock(), Time: plot.UTCUnixTime}
+		p.X.Min, p.X.Max = float64(r.from.UnixMilli())/1e3, float64(r.to.UnixMilli())/1e3
+		p.X.Tick.Marker = plot.TimeTicks{Format: r.clock(), Time: plot.UTCUnixTime}
 		panels = append(panels, p)
 		return p
 	}
@@ -151,12 +152,12 @@ func (l *line) panels(fleets []*fleet) ([]*plot.Plot, error) {
 	levels := panel("level", chart.Line{Name: "level", Colour: chart.Vermilion, Parts: c.level.parts(), Steps: true})
 	levels.Y.Max = 2
 	levels.Y.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "OK"}, {Value: 1, Label: "SOFT"}, {Value: 2, Label: "HARD"}}
-	if len(fleets) > 0 {
+	if len(r.fleets) > 0 {
 		var lines []chart.Line
-		for i, f := range fleets {
+		for i, f := range r.fleets {
 			lines = append(lines, chart.Line{Name: f.object.name, Colour: chart.Blue + chart.Colour(i%5), Parts: f.drawn.parts(), Steps: true})
 		}
-		panel("replicas", lines...)
+		panel("replicas", lines...).Y.Tick.Marker = plot.TickerFunc(wholeTicks)
 	}
 	if err != nil {
 		return nil, err
@@ -166,12 +167,21 @@ func (l *line) panels(fleets []*fleet) ([]*plot.Plot, error) {
 }
 
 // clock is how times are written at the axis.
-func (l *line) clock() string {
-	dots := l.drawn.depth.buckets
-	if n := len(dots); n > 0 && dots[n-1].high.at.Sub(dots[0].low.at) > 36*time.Hour {
+func (r *run) clock() string {
+	if r.to.Sub(r.from) > 36*time.Hour {
 		return "01-02\n15:04"
 	}
 	return "15:04:05"
+}
+
+// wholeTicks are at most some six whole numbers.
+func wholeTicks(least, most float64) []plot.Tick {
+	step := max(1, math.Ceil((most-least)/5))
+	var ticks []plot.Tick
+	for v := math.Ceil(least); v <= most; v += step {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%.0f", v)})
+	}
+	return ticks
 }
 
 // drawings draws each target on each course.
@@ -179,7 +189,7 @@ func (r *run) drawings() ([]chart.Drawing, error) {
 	var all []chart.Drawing
 	for _, c := range r.courses {
 		for _, l := range c.lines {
-			panels, err := l.panels(r.fleets)
+			panels, err := r.panels(l)
 			if err != nil {
 				return nil, err
 			}
@@ -199,7 +209,7 @@ func (r *run) picture() ([]byte, error) {
 	var panels []*plot.Plot
 	for _, c := range r.courses {
 		for _, l := range c.lines {
-			own, err := l.panels(r.fleets)
+			own, err := r.panels(l)
 			if err != nil {
 				return nil, err
 			}

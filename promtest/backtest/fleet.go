@@ -43,6 +43,7 @@ func (f *fleet) tick(before, now time.Time, snapshot metrics.Snapshot) {
 		t.replay.See(now, snapshot)
 	}
 	if now.Before(f.next) {
+		f.drawn.add(now, float64(f.replicas))
 		return
 	}
 	f.next = now.Add(autoscaler.SyncInterval)

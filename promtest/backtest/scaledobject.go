@@ -189,7 +189,8 @@ func (m *manifest) object(n *yaml.Node) {
 		m.trigger(&o, t)
 	}
 	if len(o.triggers) == 0 && len(m.errs) == faults {
-		m.wrong(n, "triggers", "at least one of type external or external-push")
+		m.errs = append(m.errs, invalid.New(fmt.Sprintf("%s: line %d: triggers of %s", m.file, n.Line, o.name), strings.Join(o.passed, ", "),
+			"at least one of type external or external-push"))
 	}
 	if slices.ContainsFunc(m.objects, func(other scaledObject) bool { return other.name == o.name }) {
 		m.wrong(n, "name", "another than "+o.name+", which stands there twice")
@@ -232,6 +233,9 @@ func (m *manifest) trigger(o *scaledObject, n *yaml.Node) {
 	if values := at(n, "metadata"); values != nil && values.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(values.Content); i += 2 {
 			key, value := values.Content[i], values.Content[i+1]
+			if value.Kind == yaml.AliasNode {
+				value = value.Alias
+			}
 			metadata[key.Value], lines[key.Value] = m.text(value, key.Value, ""), value
 		}
 	}
