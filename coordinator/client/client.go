@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -193,6 +192,3 @@ func refusal(status int, data []byte) error {
 	}
 	return e
 }
-
-// errEnded says that the stream came to its end.
-var errEnded = errors.New("stream of changes ended")
