@@ -23,6 +23,7 @@ type loop struct {
 	nextScrape, nextEvaluation time.Duration
 	sample, previous           sample
 	samples                    int
+	began                      sample        // what the counters had counted when they last began anew
 	decided                    time.Duration // the last evaluation; 0 before the first
 	newest                     time.Duration // sample that was decided on
 
@@ -99,9 +100,21 @@ func (l *loop) scrape(now time.Duration, q *queue) {
 	if l.random.Float64() < l.scenario.Missed {
 		return
 	}
+	if s := l.scenario; s.Resets > 0 && l.random.Float64() < s.Resets {
+		l.began = sample{accepted: q.accepted, written: q.written}
+	}
 	l.previous = l.sample
-	l.sample = sample{now, q.depth, q.accepted, q.written}
+	l.sample = sample{now, q.depth, q.accepted - l.began.accepted, q.written - l.began.written}
 	l.samples++
+}
+
+// since is by how much a counter rose from one sample to the next. One that
+// began anew counts from 0, as the reader has it.
+func since(before, now float64) float64 {
+	if now < before {
+		return now
+	}
+	return now - before
 }
 
 func (l *loop) evaluate(now time.Duration) {
@@ -114,8 +127,8 @@ func (l *loop) evaluate(now time.Duration) {
 		InForce: l.scaleInForce(),
 	}
 	if span := (l.sample.at - l.previous.at).Seconds(); l.samples > 1 && span > 0 {
-		in.ArrivalsPerSecond = (l.sample.accepted - l.previous.accepted) / span
-		in.DrainPerSecond = (l.sample.written - l.previous.written) / span
+		in.ArrivalsPerSecond = since(l.previous.accepted, l.sample.accepted) / span
+		in.DrainPerSecond = since(l.previous.written, l.sample.written) / span
 	}
 	if l.decided > 0 {
 		in.Elapsed = now - l.decided

@@ -36,6 +36,7 @@ type Scenario struct {
 	Apply            time.Duration // from a decision until the rate has changed
 	Jitter           float64       // of the intervals, as a share of them
 	Missed           float64       // share of scrapes that fail
+	Resets           float64       // share of scrapes before which the counters began anew at 0
 	Seed             uint64
 
 	Thresholds pressure.Thresholds

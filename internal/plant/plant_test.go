@@ -133,6 +133,19 @@ func TestAFastLoopKeepsAStalledStoreFromOverflowing(t *testing.T) {
 	}
 }
 
+func TestDrainStandsMissedScrapesAndCountersThatBeginAnew(t *testing.T) {
+	s := Standard(time.Second, time.Second, 1)
+	calm := Run(s, policy.NewDrain())
+	s.Missed, s.Resets = 0.1, 0.05
+	rough := Run(s, policy.NewDrain())
+	if rough == calm {
+		t.Error("missed scrapes and resets change nothing at all")
+	}
+	if rough.RefusedItems > 0 || rough.UtilisationOfOracle < 0.97 {
+		t.Errorf("%.0f items are refused, utilisation is %.4f; calm it is %.4f", rough.RefusedItems, rough.UtilisationOfOracle, calm.UtilisationOfOracle)
+	}
+}
+
 // The laws that follow the depth without steps come to rest at any dead time.
 // Those that know only some scales, or take away in steps, cannot: a store that
 // takes none of their scales keeps them swinging; see package headroom.
