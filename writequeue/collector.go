@@ -13,12 +13,12 @@ import (
 type series struct {
 	counters                                map[string]*prometheus.Desc // made from the counters, by name
 	vectors                                 []*prometheus.HistogramVec
-	wait, batchItems                        prometheus.Observer
+	waits                                   *waits
+	batchItems                              prometheus.Observer
 	writeOK, writeRetryable, writePermanent prometheus.Observer
 }
 
 func newSeries(id string) *series {
-	wait := metrics.NewHistogram(metrics.QueueWait)
 	batch := metrics.NewHistogram(metrics.WriteBatchItems)
 	write := metrics.NewHistogram(metrics.WriteDuration)
 	counters := map[string]*prometheus.Desc{}
@@ -33,8 +33,8 @@ func newSeries(id string) *series {
 	}
 	return &series{
 		counters:       counters,
-		vectors:        []*prometheus.HistogramVec{wait, batch, write},
-		wait:           wait.WithLabelValues(id),
+		vectors:        []*prometheus.HistogramVec{batch, write},
+		waits:          newWaits(id),
 		batchItems:     batch.WithLabelValues(id),
 		writeOK:        write.WithLabelValues(id, "ok"),
 		writeRetryable: write.WithLabelValues(id, "retryable"),
@@ -50,6 +50,7 @@ func (q *Queue) Describe(ch chan<- *prometheus.Desc) {
 	for _, v := range q.series.vectors {
 		v.Describe(ch)
 	}
+	ch <- q.series.waits.Desc()
 }
 
 // Collect implements prometheus.Collector. The counters and gauges of one
@@ -98,6 +99,7 @@ func (q *Queue) Collect(ch chan<- prometheus.Metric) {
 	for _, v := range q.series.vectors {
 		v.Collect(ch)
 	}
+	ch <- q.series.waits
 }
 
 func oneIf(is bool) float64 {

@@ -172,7 +172,7 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 			return 0, fmt.Errorf("put item %d of %d: %w", i+1, len(items), ErrNoKey)
 		}
 	}
-	now := time.Now()
+	now := q.now()
 	q.mu.Lock()
 	if q.closed {
 		q.count.refusedClosed += uint64(len(items))
@@ -219,20 +219,23 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 	return accepted + w.accepted, w.err
 }
 
+// now is the queue's own clock, in which items are accepted. It is monotonic.
+func (q *Queue) now() time.Duration { return time.Since(q.started) }
+
 // depth is how many items wait. q.mu is held, as in all that follows up to
 // unlockAndPublish.
-func (q *Queue) depth() int { return q.ring.n + q.inFlight }
+func (q *Queue) depth() int { return q.ring.n() + q.inFlight }
 
 // room is how many more items may wait.
 func (q *Queue) room() int { return q.cfg.Capacity - q.depth() }
 
 // admit accepts items for which there is room. The caller judges the depth
 // when it has done all that it does at once.
-func (q *Queue) admit(items []Item, now time.Time) {
+func (q *Queue) admit(items []Item, now time.Duration) {
 	if len(items) == 0 {
 		return
 	}
-	q.ring.push(items, now.Sub(q.started))
+	q.ring.push(items, now)
 	q.count.accepted += uint64(len(items))
 	q.count.maxDepth = max(q.count.maxDepth, q.depth())
 	q.callWorkers()
@@ -240,10 +243,10 @@ func (q *Queue) admit(items []Item, now time.Time) {
 
 // admitDropping accepts all items, and drops the oldest ones that no worker
 // has taken where there is no room for all.
-func (q *Queue) admitDropping(items []Item, now time.Time) {
+func (q *Queue) admitDropping(items []Item, now time.Duration) {
 	over := len(items) - q.room()
 	if over > 0 {
-		old := min(over, q.ring.n)
+		old := min(over, q.ring.n())
 		q.ring.drop(old)
 		q.count.droppedOverflow += uint64(over)
 		q.count.accepted += uint64(over - old)
@@ -254,7 +257,7 @@ func (q *Queue) admitDropping(items []Item, now time.Time) {
 
 // settle takes n items out of the workers' hands and lets those in that wait
 // for their room. The caller has counted where the items went.
-func (q *Queue) settle(n int, now time.Time) {
+func (q *Queue) settle(n int, now time.Duration) {
 	q.inFlight -= n
 	for place := q.blocked.Front(); place != nil && q.room() > 0; place = q.blocked.Front() {
 		w := place.Value.(*waiter)
@@ -289,9 +292,9 @@ func (q *Queue) close() {
 
 // judge holds the depth against the marks and notes an event when it crossed
 // one.
-func (q *Queue) judge(now time.Time) {
+func (q *Queue) judge(now time.Duration) {
 	before, _ := q.tracker.Level()
-	level, changed := q.tracker.Observe(now, float64(q.depth()), pressure.OK)
+	level, changed := q.tracker.Observe(q.started.Add(now), float64(q.depth()), pressure.OK)
 	if !changed {
 		return
 	}
@@ -299,11 +302,12 @@ func (q *Queue) judge(now time.Time) {
 	if level < before {
 		reason = ReasonLowWatermark
 	}
-	q.note(level, reason, now)
+	q.note(level, reason)
 }
 
 // note puts an event in the row of those to be published.
-func (q *Queue) note(level pressure.Level, reason string, now time.Time) {
+func (q *Queue) note(level pressure.Level, reason string) {
+	now := time.Now()
 	if now.Before(q.lastEventAt) {
 		now = q.lastEventAt
 	}

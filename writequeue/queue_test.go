@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/writequeue"
+	"github.com/headgate/headgate/writequeue/discard"
 )
 
 func TestRefusingQueueTakesWhatFits(t *testing.T) {
@@ -322,6 +324,29 @@ func TestASubscriberMayUseTheQueueAndMayPanic(t *testing.T) {
 	mustPut(t, q, items("a", 6))
 	if diff := cmp.Diff([]string{"SOFT of 6", "HARD of 10"}, seen); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnItemOnItsWayAllocatesNothing(t *testing.T) {
+	const each = 500
+	cfg := writequeue.DefaultConfig("bars-coord")
+	cfg.BatchSize = each
+	q, err := writequeue.New(cfg, discard.Sink{}, &letterbox{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Queue: q}
+	r.start(t)
+	batch := items("a", each)
+	put := func() {
+		mustPut(t, q, batch)
+		for q.Stats().Waiting > 0 {
+			runtime.Gosched()
+		}
+	}
+	put()
+	if n := testing.AllocsPerRun(200, put); n > each/10 {
+		t.Errorf("%d items made %v allocations, want a few for the batch and none for each item", each, n)
 	}
 }
 

@@ -26,9 +26,8 @@ type worker struct {
 	wake    chan struct{} // of size one: sent to when it is taken off the idle list
 	watches bool          // idle until a batch's time comes; guarded by Queue.mu
 
-	timer    *time.Timer
-	items    []Item
-	accepted []time.Duration
+	timer *time.Timer
+	hands batch // as long as a batch may be
 }
 
 // Run writes what is put until ctx ends. Then it takes no more, goes on
@@ -75,45 +74,45 @@ func (q *Queue) Run(ctx context.Context) error {
 // ends.
 func (q *Queue) work(ctx context.Context) {
 	w := &worker{
-		wake:     make(chan struct{}, 1),
-		items:    make([]Item, q.batchSize),
-		accepted: make([]time.Duration, q.batchSize),
-		timer:    time.NewTimer(0),
+		wake:  make(chan struct{}, 1),
+		hands: batch{items: make([]Item, q.batchSize)},
+		timer: time.NewTimer(0),
 	}
 	defer w.timer.Stop()
 	for {
-		n := q.take(ctx, w)
-		if n == 0 {
+		b := q.take(ctx, w)
+		if len(b.items) == 0 {
 			return
 		}
-		q.series.batchItems.Observe(float64(n))
-		q.deliver(ctx, w.items[:n], w.accepted[:n], 0)
-		clear(w.items[:n])
+		q.series.batchItems.Observe(float64(len(b.items)))
+		q.deliver(ctx, b, 0)
+		clear(b.items)
+		w.hands.runs = b.runs // which may have grown
 	}
 }
 
 // take waits for a batch and moves it into the worker's hands. A batch is due
 // when it is full, when its oldest item has waited for BatchWait, when the
 // queue is full so that waiting for more is in vain, or when the queue is
-// closing. It returns 0 when the queue is closed and empty, or ctx ended.
-func (q *Queue) take(ctx context.Context, w *worker) int {
+// closing. It is empty when the queue is closed and empty, or ctx ended.
+func (q *Queue) take(ctx context.Context, w *worker) batch {
 	for called := false; ; {
-		now := time.Since(q.started)
+		now := q.now()
 		q.mu.Lock()
 		if called {
 			q.called--
 		}
 		due := q.due(now)
 		if due == 0 && ctx.Err() == nil {
-			n := q.ring.pop(w.items, w.accepted)
-			q.inFlight += n
+			b := q.ring.pop(w.hands)
+			q.inFlight += len(b.items)
 			q.callWorkers()
 			q.mu.Unlock()
-			return n
+			return b
 		}
 		if q.closed {
 			q.mu.Unlock()
-			return 0
+			return batch{}
 		}
 		w.watches = due > 0
 		if w.watches {
@@ -133,9 +132,9 @@ func (q *Queue) take(ctx context.Context, w *worker) int {
 // items. q.mu is held.
 func (q *Queue) due(now time.Duration) time.Duration {
 	switch {
-	case q.ring.n == 0:
+	case q.ring.n() == 0:
 		return -1
-	case q.ring.n >= q.batchSize || q.room() <= 0 || q.closed:
+	case q.ring.n() >= q.batchSize || q.room() <= 0 || q.closed:
 		return 0
 	}
 	return max(0, q.ring.oldest()+q.cfg.BatchWait-now)
@@ -178,8 +177,8 @@ func (q *Queue) leaveIdle(w *worker) (called bool) {
 // worker that takes a batch calls others for what it leaves behind. q.mu is
 // held.
 func (q *Queue) callWorkers() {
-	want := q.ring.n / q.batchSize
-	if want == 0 && q.ring.n > 0 && (q.watching == 0 || q.room() <= 0 || q.closed) {
+	want := q.ring.n() / q.batchSize
+	if want == 0 && q.ring.n() > 0 && (q.watching == 0 || q.room() <= 0 || q.closed) {
 		want = 1
 	}
 	for q.called < want && len(q.idle) > 0 {
@@ -200,39 +199,38 @@ func (q *Queue) callWorker() {
 	w.wake <- struct{}{}
 }
 
-// deliver brings the items to the store or to the dead letters, whatever it
-// takes, and returns when none of them is left. attempts is how many writes
+// deliver brings a batch to the store or to the dead letters, whatever it takes, and returns when none of them is left. attempts is how many writes
 // were tried with them before. When ctx ends, what is not written goes to the
 // dead letters.
-func (q *Queue) deliver(ctx context.Context, items []Item, accepted []time.Duration, attempts int) {
-	again := q.newBackOff()
-	stuck := false
+func (q *Queue) deliver(ctx context.Context, b batch, attempts int) {
+	var again *backoff.ExponentialBackOff // while neither the store nor the dead letters take it
 	for {
-		tried, err := q.write(ctx, items)
+		tried, err := q.write(ctx, b.items)
 		attempts += tried
 		if err == nil {
-			q.written(accepted)
+			q.written(b)
 			break
 		}
-		if half := len(items) / 2; half > 0 && IsPermanent(err) {
-			q.deliver(ctx, items[:half], accepted[:half], attempts)
-			q.deliver(ctx, items[half:], accepted[half:], attempts)
+		if half := len(b.items) / 2; half > 0 && IsPermanent(err) {
+			first, second := b.split(half)
+			q.deliver(ctx, first, attempts)
+			q.deliver(ctx, second, attempts)
 			break
 		}
-		if q.bury(ctx, items, attempts, err) {
+		if q.bury(ctx, b.items, attempts, err) {
 			break
 		}
 		if ctx.Err() != nil {
-			q.lose(len(items))
+			q.lose(len(b.items))
 			break
 		}
-		if !stuck {
-			stuck = true
+		if again == nil {
+			again = q.newBackOff()
 			q.addUnburied(1)
 		}
 		pause(ctx, again.NextBackOff())
 	}
-	if stuck {
+	if again != nil {
 		q.addUnburied(-1)
 	}
 }
@@ -241,28 +239,35 @@ func (q *Queue) deliver(ctx context.Context, items []Item, accepted []time.Durat
 // how often it tried and the last error: the store's, or ctx's where the store
 // was not asked.
 func (q *Queue) write(ctx context.Context, items []Item) (tried int, err error) {
-	var last error
+	if err := q.permit(ctx); err != nil {
+		return 0, err
+	}
+	err = q.writeOnce(ctx, items)
+	if err != nil && !IsPermanent(err) {
+		return q.writeAgain(ctx, items, err)
+	}
+	return 1, err
+}
+
+// writeAgain goes on after a first try that failed with last, which may pass.
+func (q *Queue) writeAgain(ctx context.Context, items []Item, last error) (tried int, err error) {
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		if err := q.permit(ctx); err != nil {
-			return struct{}{}, err
-		}
 		if tried > 0 {
+			if err := q.permit(ctx); err != nil {
+				return struct{}{}, err
+			}
 			q.mu.Lock()
 			q.count.retries++
 			q.mu.Unlock()
+			last = q.writeOnce(ctx, items)
 		}
 		tried++
-		last = q.writeOnce(ctx, items)
 		return struct{}{}, last
 	}, backoff.WithBackOff(q.newBackOff()), backoff.WithMaxTries(uint(q.cfg.Retry.Attempts)), backoff.WithMaxElapsedTime(0))
-	switch {
-	case err == nil:
+	if err == nil {
 		return tried, nil
-	case last != nil: // Retry takes the mark of a permanent error off
-		return tried, last
-	default:
-		return tried, err
 	}
+	return tried, last // Retry takes the mark of a permanent error off
 }
 
 // writeOnce asks the store once, and tells the breaker and the series.
@@ -303,15 +308,15 @@ func (q *Queue) storeFails(err error) {
 }
 
 // written counts items that the store has.
-func (q *Queue) written(accepted []time.Duration) {
-	now := time.Now()
-	q.observeWaits(accepted, now)
+func (q *Queue) written(b batch) {
+	now := q.now()
+	q.series.waits.observe(b.runs, now)
 	q.mu.Lock()
-	q.count.written += uint64(len(accepted))
-	q.settle(len(accepted), now)
+	q.count.written += uint64(len(b.items))
+	q.settle(len(b.items), now)
 	if !q.announced {
 		level, _ := q.tracker.Level()
-		q.note(level, ReasonStoreReady, now)
+		q.note(level, ReasonStoreReady)
 	}
 	q.unlockAndPublish()
 }
@@ -344,7 +349,7 @@ func (q *Queue) bury(ctx context.Context, items []Item, attempts int, cause erro
 		return false
 	}
 	q.count.deadLettered += uint64(len(items))
-	q.settle(len(items), time.Now())
+	q.settle(len(items), q.now())
 	q.unlockAndPublish()
 	q.log.Warn("items went to the dead letters", "items", len(items), "attempts", attempts, "cause", cause)
 	return true
@@ -355,26 +360,26 @@ func (q *Queue) bury(ctx context.Context, items []Item, attempts int, cause erro
 func (q *Queue) lose(n int) {
 	q.mu.Lock()
 	q.count.droppedDeadLetters += uint64(n)
-	q.settle(n, time.Now())
+	q.settle(n, q.now())
 	q.unlockAndPublish()
 }
 
 // buryRest gives what no worker took before the drain limit to the dead
 // letters.
 func (q *Queue) buryRest(ctx context.Context) {
-	items := make([]Item, q.batchSize)
-	accepted := make([]time.Duration, q.batchSize)
+	hands := batch{items: make([]Item, q.batchSize)}
 	for {
 		q.mu.Lock()
-		n := q.ring.pop(items, accepted)
-		q.inFlight += n
+		b := q.ring.pop(hands)
+		q.inFlight += len(b.items)
 		q.mu.Unlock()
-		if n == 0 {
+		if len(b.items) == 0 {
 			return
 		}
-		if !q.bury(ctx, items[:n], 0, errDrainLimit) {
-			q.lose(n)
+		if !q.bury(ctx, b.items, 0, errDrainLimit) {
+			q.lose(len(b.items))
 		}
+		hands.runs = b.runs
 	}
 }
 
@@ -403,14 +408,5 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-}
-
-// observeWaits puts the time from acceptance to now into the histogram, item
-// by item.
-func (q *Queue) observeWaits(accepted []time.Duration, now time.Time) {
-	since := now.Sub(q.started)
-	for _, at := range accepted {
-		q.series.wait.Observe((since - at).Seconds())
 	}
 }

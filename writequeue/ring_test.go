@@ -1,0 +1,112 @@
+package writequeue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+// timed is an item as the obvious model of a ring keeps it.
+type timed struct {
+	Key      string
+	Accepted time.Duration
+}
+
+// each is a batch item by item.
+func each(b batch) (all []timed) {
+	rest := b.items
+	for _, r := range b.runs {
+		for _, item := range rest[:r.n] {
+			all = append(all, timed{item.Key, r.accepted})
+		}
+		rest = rest[r.n:]
+	}
+	if len(rest) > 0 {
+		panic("the runs are shorter than the items")
+	}
+	return all
+}
+
+// TestTheRingIsASlice runs random programs on a ring and on a slice.
+func TestTheRingIsASlice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(1, 700).Draw(t, "limit")
+		r := ring{limit: limit}
+		var model []timed
+		var now, newest time.Duration
+		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
+			switch rapid.IntRange(0, 2).Draw(t, "step") {
+			case 0:
+				n := rapid.IntRange(0, limit-len(model)).Draw(t, "put")
+				if n == 0 {
+					break
+				}
+				now += time.Duration(rapid.IntRange(0, 200).Draw(t, "later")) * time.Microsecond
+				if len(model) == 0 || now-newest >= runSpan {
+					newest = now
+				}
+				items := make([]Item, n)
+				for j := range items {
+					items[j].Key = fmt.Sprint(i, "-", j)
+					model = append(model, timed{items[j].Key, newest})
+				}
+				r.push(items, now)
+			case 1:
+				n := rapid.IntRange(1, 300).Draw(t, "take")
+				got := r.pop(batch{items: make([]Item, n)})
+				k := min(n, len(model))
+				if diff := cmp.Diff(model[:k], each(got), cmpopts.EquateEmpty()); diff != "" {
+					t.Fatalf("taken (-want +got):\n%s", diff)
+				}
+				model = slices.Clone(model[k:])
+			case 2:
+				n := rapid.IntRange(0, len(model)).Draw(t, "drop")
+				r.drop(n)
+				model = slices.Clone(model[n:])
+			}
+			if r.n() != len(model) {
+				t.Fatalf("%d items, want %d", r.n(), len(model))
+			}
+			if len(model) > 0 && r.oldest() != model[0].Accepted {
+				t.Fatalf("the oldest is of %v, want %v", r.oldest(), model[0].Accepted)
+			}
+			held := 0
+			for _, item := range r.items.slots {
+				if item.Key != "" {
+					held++
+				}
+			}
+			if held != len(model) {
+				t.Fatalf("%d items are held on to, want %d", held, len(model))
+			}
+		}
+	})
+}
+
+func TestABatchIsSplitWithItsTimes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var b batch
+		for i := range rapid.IntRange(1, 10).Draw(t, "runs") {
+			n := rapid.IntRange(1, 5).Draw(t, "items")
+			b.runs = append(b.runs, run{n, time.Duration(i)})
+			for j := range n {
+				b.items = append(b.items, Item{Key: fmt.Sprint(i, "-", j)})
+			}
+		}
+		want := each(b)
+		n := rapid.IntRange(0, len(b.items)).Draw(t, "first")
+		first, second := b.split(n)
+		if diff := cmp.Diff(want, append(each(first), each(second)...)); diff != "" || len(first.items) != n {
+			t.Fatalf("%d items first, want %d; all (-want +got):\n%s", len(first.items), n, diff)
+		}
+		again, rest := second.split(len(second.items) / 2)
+		if diff := cmp.Diff(want, append(append(each(first), each(again)...), each(rest)...)); diff != "" {
+			t.Fatalf("split twice (-want +got):\n%s", diff)
+		}
+	})
+}
