@@ -135,10 +135,12 @@ func (c *Controller) settle(now time.Time, a *application) {
 	o := a.outlet
 	before, read := o.state.EffectivePerSecond, o.read
 	var conflict *coordinator.ConflictError
+	var partial *PartialError
 	var fault ApplyFault
+	told := a.err == nil || errors.As(a.err, &partial)
 	switch {
-	case a.err == nil:
-		o.state, o.read, o.suspect = a.state, true, false
+	case told:
+		o.state, o.read, o.suspect = a.state, true, partial != nil
 		if a.apply {
 			c.standBy(o, "", time.Time{})
 		}
@@ -161,7 +163,11 @@ func (c *Controller) settle(now time.Time, a *application) {
 		d := s.decision
 		applies := a.apply && d.Scale.Known() && d.Outcome == OutcomeNothing
 		switch {
-		case a.err == nil:
+		case told:
+			if partial != nil {
+				d.ApplyFault, d.ApplyError = applyFault(partial.Failed[0]), partial.Error()
+				c.metrics.applyErrors.WithLabelValues(d.Target, d.Provider, string(d.ApplyFault)).Inc()
+			}
 			if applies {
 				d.Outcome = OutcomeApplied
 			}

@@ -129,6 +129,9 @@ func (d *Decision) explainOutcome() string {
 	case OutcomeDryRun:
 		b.WriteString("; not applied: this is a dry run")
 	}
+	if d.ApplyFault != ApplyNone && d.Outcome != OutcomeFailed {
+		fmt.Fprintf(&b, "; without %s", d.ApplyError)
+	}
 	if o := d.Override; o != nil {
 		fmt.Fprintf(&b, "; overridden by %s with %s until %s: %s", o.Holder, scale(o.Scale), moment(d.At, o.ExpiresAt), o.Reason)
 	}

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
@@ -18,6 +20,20 @@ type Gate interface {
 	// State reads a provider's state.
 	State(ctx context.Context, provider string) (coordinator.State, error)
 }
+
+// PartialError says that some replicas of a provider could not be told, or asked,
+// and others could. The state that comes with it is that of the others.
+type PartialError struct {
+	Of     int     // replicas, with those that answered
+	Failed []error // one of each that did not, by name
+}
+
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("%d of %d replicas: %v", len(e.Failed), e.Of, strings.ReplaceAll(errors.Join(e.Failed...).Error(), "\n", ", "))
+}
+
+// Unwrap returns one error of each replica that failed.
+func (e *PartialError) Unwrap() []error { return e.Failed }
 
 // errBusy says that no slot came free in time.
 var errBusy = errors.New("too many coordinators do not answer")

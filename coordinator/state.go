@@ -17,10 +17,11 @@ type State struct {
 	Share              float64 `json:"share"`                // of the base that is this replica's, in (0, 1]
 	EffectivePerSecond float64 `json:"effective_per_second"` // what the share and the scale make of the base
 
-	Scale    float64        `json:"scale"`  // the lowest of those in force
-	Level    pressure.Level `json:"level"`  // the worst of those told
-	Scales   []Scale        `json:"scales"` // in force, by owner
-	FailMode FailMode       `json:"fail_mode"`
+	Scale     float64        `json:"scale"`  // the lowest of those in force
+	Level     pressure.Level `json:"level"`  // the worst of those told
+	Scales    []Scale        `json:"scales"` // in force, by owner
+	FailMode  FailMode       `json:"fail_mode"`
+	SafeScale float64        `json:"safe_scale"` // of the fail mode safe
 
 	Waiters   int        `json:"waiters"`        // calls in line
 	Granted   uint64     `json:"tokens_granted"` // since the provider was registered
@@ -89,7 +90,7 @@ func (g *gate) state() State {
 	s := State{
 		Provider: g.Name, BasePerSecond: g.BasePerSecond, Burst: g.Burst,
 		FloorPerSecond: g.FloorPerSecond, Share: g.share, EffectivePerSecond: g.bucket.rate,
-		Scale: g.scale(), Level: g.level(), FailMode: g.FailMode,
+		Scale: g.scale(), Level: g.level(), FailMode: g.FailMode, SafeScale: g.SafeScale,
 		Scales: []Scale{}, CoolDowns: []CoolDown{},
 		Waiters: g.bucket.line.n, Granted: granted, Version: g.version,
 		Breaker: Breaker{
