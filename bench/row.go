@@ -22,6 +22,9 @@ func groups() []group {
 	return []group{
 		acquireGroup(),
 		waitersGroup(),
+		queueGroup(),
+		sqliteGroup(),
+		postgresGroup(),
 	}
 }
 
