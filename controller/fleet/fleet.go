@@ -27,7 +27,7 @@ type Finder interface {
 type Config struct {
 	Find    Finder
 	Every   time.Duration // the least time from one look to the next; 0 is to look at every call
-	Open    func(address string) (controller.Gate, error)
+	Open    func(address string) (Replica, error)
 	Sharing Sharing
 }
 
@@ -39,22 +39,24 @@ type Fleet struct {
 
 	mu        sync.Mutex // guards what follows
 	ledger    *ledger
-	gates     map[string]controller.Gate // by address
-	demands   map[string]*demand         // by address
-	addresses []string                   // found last
+	gates     map[string]Replica // by address
+	demands   map[string]*demand // by address
+	addresses []string           // found last
 	looked    time.Time
 	lookError error // of the last look, nil where it found some
 
 	holder    string    // of the leases that were put last
 	heldUntil time.Time // when the first of them may have run out; zero where another holds one
 	sequence  uint64    // the last one used
+
+	override *override // by this fleet, nil where there is none
 }
 
 // New returns the gate.
 func New(config Config, log *slog.Logger) *Fleet {
 	return &Fleet{
 		config: config, log: log, ledger: newLedger(),
-		gates: map[string]controller.Gate{}, demands: map[string]*demand{},
+		gates: map[string]Replica{}, demands: map[string]*demand{},
 	}
 }
 
@@ -106,6 +108,7 @@ func (f *Fleet) Apply(ctx context.Context, provider string, lease coordinator.Sc
 	if err := r.put(ctx, 1, lease, r.later(wanted)); err != nil {
 		return coordinator.State{}, err
 	}
+	r.carry(ctx)
 	return r.result()
 }
 

@@ -164,9 +164,25 @@ func (w *way) State(ctx context.Context, provider string) (coordinator.State, er
 	return w.to().State(ctx, provider)
 }
 
+func (w *way) Override(ctx context.Context, provider string, scale float64, who, reason string, ttl time.Duration) (coordinator.State, error) {
+	if err := w.to().enter(ctx, "override"); err != nil {
+		return coordinator.State{}, err
+	}
+	return w.to().Coordinator.Apply(provider, coordinator.ScaleRequest{
+		Owner: coordinator.OwnerOperator, Holder: who, Scale: scale, Reason: reason, TTL: ttl,
+	})
+}
+
+func (w *way) ClearOverride(ctx context.Context, provider, who, reason string) (coordinator.State, error) {
+	if err := w.to().enter(ctx, "clear"); err != nil {
+		return coordinator.State{}, err
+	}
+	return w.to().Coordinator.ClearOverride(provider, who, reason)
+}
+
 // fleet is a new fleet over the house.
 func (h *house) fleet(sharing Sharing) *Fleet {
-	return New(Config{Find: h, Sharing: sharing, Open: func(address string) (controller.Gate, error) {
+	return New(Config{Find: h, Sharing: sharing, Open: func(address string) (Replica, error) {
 		return &way{h, address}, nil
 	}}, slog.New(slog.DiscardHandler))
 }
@@ -458,6 +474,36 @@ func TestAClockThatWentBackIsMadeGoodAtOnce(t *testing.T) {
 			}
 		}
 		must(t, h.fleet(ShareEqually))
+	})
+}
+
+func TestAnOverrideIsOnAllReplicasAlsoOnThoseThatComeLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHouse(t, "a", "b")
+		f := h.fleet(ShareEqually)
+		must(t, f)
+		if s, err := f.Override(t.Context(), "ibkr", 0.1, "ann", "maintenance", time.Minute); err != nil || math.Abs(s.EffectivePerSecond-0.1*base) > 1e-6 {
+			t.Errorf("got %v per second and %v, want a tenth", s.EffectivePerSecond, err)
+		}
+		h.join("c")
+		if s := must(t, f); math.Abs(s.EffectivePerSecond-0.1*base) > 1e-6 || s.Scale != 0.1 {
+			t.Errorf("with a new replica: got %v per second at %v, want a tenth", s.EffectivePerSecond, s.Scale)
+		}
+		if s, err := f.ClearOverride(t.Context(), "ibkr", "ann", "done"); err != nil || s.EffectivePerSecond < base-1e-6 {
+			t.Errorf("cleared: got %v per second and %v, want the whole budget", s.EffectivePerSecond, err)
+		}
+		if s := must(t, f); s.EffectivePerSecond < base-1e-6 {
+			t.Errorf("after that: got %v per second, want the whole budget", s.EffectivePerSecond)
+		}
+		if _, err := f.Override(t.Context(), "ibkr", 0.1, "ann", "maintenance", 7*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		must(t, f)
+		must(t, f)
+		h.join("d")
+		if s := must(t, f); s.EffectivePerSecond < base-1e-6 {
+			t.Errorf("after its time: got %v per second, want the whole budget", s.EffectivePerSecond)
+		}
 	})
 }
 
