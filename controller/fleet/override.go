@@ -29,40 +29,32 @@ type override struct {
 	told        map[string]bool // by address
 }
 
-// Override puts an operator's scale on every replica, also on those that are
-// found while it lasts. The error is a *controller.PartialError where some could
-// not be told; those are told once they answer again.
-func (f *Fleet) Override(ctx context.Context, provider string, scale float64, who, reason string, ttl time.Duration) (coordinator.State, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r, err := f.round(ctx, provider)
+// overrideAll puts an operator's scale on every replica.
+func (b *budget) overrideAll(ctx context.Context, provider string, o *override) (coordinator.State, error) {
+	r, err := b.round(ctx, provider)
 	if err != nil {
 		return coordinator.State{}, err
 	}
-	o := &override{scale, who, reason, time.Now().Add(ttl), map[string]bool{}}
 	s, err := r.all(ctx, func(ctx context.Context, replica Replica) (coordinator.State, error) {
-		return replica.Override(ctx, provider, scale, who, reason, ttl)
+		return replica.Override(ctx, provider, o.scale, o.who, o.reason, time.Until(o.until))
 	})
 	var partial *controller.PartialError
 	if err == nil || errors.As(err, &partial) {
 		for address := range r.states {
 			o.told[address] = true
 		}
-		f.override = o
+		b.override = o
 	}
 	return s, err
 }
 
-// ClearOverride ends an operator's override on every replica. The error is as of
-// Override.
-func (f *Fleet) ClearOverride(ctx context.Context, provider, who, reason string) (coordinator.State, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r, err := f.round(ctx, provider)
+// clear ends an operator's override on every replica.
+func (b *budget) clear(ctx context.Context, provider, who, reason string) (coordinator.State, error) {
+	r, err := b.round(ctx, provider)
 	if err != nil {
 		return coordinator.State{}, err
 	}
-	f.override = nil
+	b.override = nil
 	return r.all(ctx, func(ctx context.Context, replica Replica) (coordinator.State, error) {
 		return replica.ClearOverride(ctx, provider, who, reason)
 	})
