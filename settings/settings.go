@@ -86,8 +86,10 @@ type Series struct {
 type Target struct {
 	Name           string   `env:"HEADGATE_TARGET" help:"name of the target; the first coordinator's where empty"`
 	CoordinatorIDs []string `env:"HEADGATE_COORDINATOR_IDS" help:"coordinators whose queues are observed"`
-	CoordinatorURL string   `env:"HEADGATE_COORDINATOR_URL, default=http://127.0.0.1:9400" help:"base address of the coordinator whose provider is throttled"`
+	CoordinatorURL string   `env:"HEADGATE_COORDINATOR_URL, default=http://127.0.0.1:9400" help:"base address of the coordinator whose provider is throttled; of several replicas that share its budget a list separated by commas, dns+http://name:port for all addresses of a name, or series+http:// (with another port, series+http://:9400) for the instances that Prometheus shows"`
 	Provider       string   `env:"HEADGATE_PROVIDER, default=ibkr" help:"provider that is throttled"`
+
+	Share string `env:"HEADGATE_SHARE, default=equal" oneof:"equal demand" help:"how several replicas share the provider's budget: each the same, or by what each uses of it"`
 
 	Enabled bool `env:"HEADGATE_ENABLED, default=true" help:"whether the target is controlled at all"`
 	DryRun  bool `env:"HEADGATE_DRY_RUN, default=false" help:"decide and explain, apply nothing"`

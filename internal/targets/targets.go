@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/fleet"
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/wiring"
@@ -22,7 +23,7 @@ func New(t settings.Target, gate controller.Gate) (controller.Target, error) {
 		Name: t.ID(), CoordinatorIDs: t.CoordinatorIDs, Names: names,
 		Combine: controller.Combine(t.Combine), Weight: t.Weight,
 		Providers: []controller.Provider{{
-			Name: t.Provider, URL: t.CoordinatorURL, Gate: gate, LawName: t.Policy, Law: law,
+			Name: t.Provider, URL: fleet.Name(t.CoordinatorURL, t.CoordinatorIDs), Gate: gate, LawName: t.Policy, Law: law,
 			DeadTime: t.Law.DeadTime, Guard: guard(t),
 		}},
 		Capacity: t.QueueCapacity, SoftEnter: t.SoftEnter, SoftExit: t.SoftExit, HardEnter: t.HardEnter, HardExit: t.HardExit,
