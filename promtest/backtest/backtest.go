@@ -38,7 +38,7 @@ type Command struct {
 	Policy        string  `help:"NAME of a policy for all targets, or all; each target's own where it is left out" placeholder:"NAME"`
 	BaseRate      float64 `help:"base rate of the providers in items per second, where no series tells it" placeholder:"N"`
 	Floor         float64 `help:"items per second below which a provider is never throttled" default:"1"`
-	IdleDrain     string  `help:"what the store is held to have been able to take while the recorded queue was empty: busy (as fast as in its last busy minute), seen (no more than it took, so that waits and overflow are upper bounds), or items per second" default:"busy" placeholder:"RATE"`
+	IdleDrain     string  `help:"what the store is held to have been able to take while the recorded queue was empty: busy (as fast as in the fastest of the last three scrapes at which it had work), seen (no more than it took, so that waits and overflow are upper bounds), or items per second" default:"busy" placeholder:"RATE"`
 	OpenLoop      bool    `help:"decide from the recorded depth alone, as if the decisions had changed nothing"`
 	ScaledObjects string  `help:"YAML file with manifests of KEDA's ScaledObjects, whose replicas are computed too" placeholder:"FILE" type:"path"`
 
@@ -154,7 +154,7 @@ func (c Command) prepare(ctx context.Context, stderr io.Writer) (*run, error) {
 			r.pasts = append(r.pasts, newPast())
 			for _, id := range t.CoordinatorIDs {
 				if known := r.stores[id]; known == nil || known.capacity == 0 {
-					r.stores[id] = &store{busy: math.NaN(), least: r.least, capacity: t.QueueCapacity}
+					r.stores[id] = &store{least: r.least, capacity: t.QueueCapacity}
 				}
 			}
 		}

@@ -72,7 +72,7 @@ func newCourse(policyName string, config controller.Config, all []settings.Targe
 		}
 		for _, id := range t.CoordinatorIDs {
 			if c.streams[id] == nil {
-				c.streams[id] = &stream{}
+				c.streams[id] = &stream{id: id}
 			}
 			l.streams = append(l.streams, c.streams[id])
 			l.gate.feeds(c.streams[id])
@@ -89,17 +89,23 @@ func newCourse(policyName string, config controller.Config, all []settings.Targe
 	return c, err
 }
 
-// tick lets the time since the tick before go by, and decides.
+// tick lets the time up to the newest samples go by, and decides.
 func (c *course) tick(ctx context.Context, before, now time.Time, snapshot metrics.Snapshot, readings map[string]reading, seen []sight) []*controller.Decision {
 	for i, l := range c.lines {
 		l.account.pass(passed(before, now))
 		l.gate.learn(seen[i].base, seen[i].supply)
 	}
-	c.flow(before, now, readings)
+	if before.IsZero() {
+		c.allot(now, readings)
+	}
+	for id, s := range c.streams {
+		s.see(readings[id])
+	}
 	if !c.openLoop {
-		snapshot = c.shown(before, now, snapshot, readings)
+		snapshot = c.shown(snapshot)
 	}
 	decisions := c.loop.Tick(ctx, now, snapshot, nil)
+	c.allot(now, readings)
 	for i, d := range decisions {
 		l, level := c.lines[i], d.Level
 		if d.Reason != controller.ReasonLaw && d.Reason != controller.ReasonHold {
@@ -122,142 +128,146 @@ func passed(before, now time.Time) time.Duration {
 	return now.Sub(before)
 }
 
-// flow lets time go by for the queues as they would have been. What a provider
-// may send goes to the queues that it feeds by what they have waiting for it.
-func (c *course) flow(before, now time.Time, readings map[string]reading) {
-	seconds := passed(before, now).Seconds()
-	for _, s := range c.streams {
-		s.allowed = 0
-	}
+// allot gives what each provider may send from now on to the queues that it
+// feeds, by what they have waiting for it and what arrives.
+func (c *course) allot(now time.Time, readings map[string]reading) {
+	allowed := map[*stream]float64{}
 	for _, g := range c.gates {
 		total := 0.0
-		for _, id := range slices.Sorted(maps.Keys(c.streams)) {
-			if s := c.streams[id]; slices.Contains(g.streams, s) {
-				s.share = s.wanting(readings[id], seconds)
-				total += s.share
-			}
+		for _, s := range g.streams {
+			total += s.wanting(readings[s.id])
 		}
 		for _, s := range g.streams {
+			share := 1.0
 			if total > 0 {
-				s.allowed += g.allowed() * s.share / total
-			} else {
-				s.allowed += g.allowed()
+				share = s.wanting(readings[s.id]) / total
 			}
+			allowed[s] += share * g.allowed()
 		}
 	}
-	if before.IsZero() {
-		return
-	}
-	for id, s := range c.streams {
-		s.flow(before, now, readings[id])
+	for s, rate := range allowed {
+		s.steps = append(s.steps, step{now, rate})
 	}
 }
 
-// shown is a snapshot as it would have been, as of the recorded samples' times.
-func (c *course) shown(before, now time.Time, recorded metrics.Snapshot, readings map[string]reading) metrics.Snapshot {
+// shown is a snapshot as it would have been.
+func (c *course) shown(recorded metrics.Snapshot) metrics.Snapshot {
 	would := recorded
 	would.Coordinators = maps.Clone(recorded.Coordinators)
 	for id, s := range c.streams {
-		o, ok := would.Coordinators[id]
-		if !ok || s.queue == nil || math.IsNaN(s.allowed) {
-			continue
+		if o, ok := would.Coordinators[id]; ok && s.queue != nil && s.lost < longestGap {
+			s.show(&o)
+			would.Coordinators[id] = o
 		}
-		s.scrape(before, now, o, readings[id])
-		s.show(&o)
-		would.Coordinators[id] = o
 	}
 	return would
 }
 
-// stream is one coordinator's queue on a course.
+// stream is one coordinator's queue on a course. It flows from one recorded
+// scrape to the next, so that it is known as of that scrape's time.
 type stream struct {
-	queue   *queue // nil before anything was seen of the real one
-	share   float64
-	allowed float64       // items per second that come through at most; NaN where that is not known
-	unsure  time.Duration // in which the store may have been able to take more
-	lost    time.Duration // since it was known what flows
+	id    string
+	steps []step // that may yet count, by their times
 
-	scraped, before scrape
+	queue  *queue        // nil before it was known what flows
+	until  time.Time     // scrape up to which it has flowed
+	lost   time.Duration // before it, in which it was not known what flows
+	unsure time.Duration // in all, in which the store may have been able to take more
+
+	rated           bool              // there are rates
+	arrivals, drain float64           // items per second, from the last scrape but one to the last
 	level           *pressure.Tracker // that the coordinator says; nil where it says none
 }
 
-// scrape is what a scrape would have seen.
-type scrape struct {
-	at                       time.Time
-	depth, accepted, written float64
-
-	rated           bool // there was one before it
-	arrivals, drain float64
+// step is how many items a second may come from a time on; NaN where that is not
+// known.
+type step struct {
+	at      time.Time
+	allowed float64
 }
 
-// after sets the rates since the scrape before.
-func (s *scrape) after(last scrape) {
-	seconds := s.at.Sub(last.at).Seconds()
-	if last.at.IsZero() || seconds <= 0 {
-		return
+// wanting is what waits before the gate, to be let through within some seconds,
+// and what arrives in a second.
+func (s *stream) wanting(r reading) float64 {
+	const within = 5
+	items := 0.0
+	if s.queue != nil {
+		items = s.queue.held / within
 	}
-	s.rated = true
-	s.arrivals, s.drain = max(0, s.accepted-last.accepted)/seconds, max(0, s.written-last.written)/seconds
+	if r.flows() {
+		items += r.arrivals
+	}
+	return items
 }
 
 // longestGap is how long it may be unknown what flows until a queue begins anew,
 // with what is recorded then.
 const longestGap = 5 * time.Minute
 
-// wanting is what waits before the gate and what arrives in so many seconds.
-func (s *stream) wanting(r reading, seconds float64) float64 {
-	items := 0.0
+// see lets time go by up to the scrape of a reading, if it is a new one.
+func (s *stream) see(r reading) {
+	from := s.until
+	if !r.newest.After(from) {
+		return
+	}
+	s.until = r.newest
+	switch known := r.flows() && len(s.steps) > 0 && !math.IsNaN(s.at(from)); {
+	case s.queue == nil && !known:
+	case s.queue == nil:
+		s.queue = newQueue(r.newest, r.depth)
+	case !known:
+		s.lost += r.newest.Sub(from)
+	default:
+		if s.lost >= longestGap {
+			s.queue.resume(from, r.depth)
+		}
+		s.lost = 0
+		s.flow(from, r)
+	}
 	if s.queue != nil {
-		items = s.queue.held
+		s.judge(r)
 	}
-	if r.flows() {
-		items += r.arrivals * seconds
-	}
-	return items
 }
 
-// flow lets time go by. Where it is not known what came and what was taken, or
-// could come, nothing happens.
-func (s *stream) flow(from, to time.Time, r reading) {
-	switch {
-	case !r.flows() || math.IsNaN(s.allowed):
-		s.lost += to.Sub(from)
-		return
-	case s.queue == nil:
-		s.queue = newQueue(to, r.depth)
-		return
-	}
-	q := s.queue
-	if s.lost >= longestGap {
-		q.resume(from, r.depth)
-	}
-	s.lost = 0
-	s.before = scrape{at: from, depth: q.depth, accepted: q.accepted, written: q.written}
+// flow lets the time from one scrape to the next go by, in the steps that were
+// in force.
+func (s *stream) flow(from time.Time, r reading) {
+	q, to := s.queue, r.newest
+	accepted, written := q.accepted, q.written
 	q.capacity = r.capacity
-	q.flow(from, to, r.arrivals, s.allowed, r.store)
+	for at := from; at.Before(to); {
+		next := to
+		if len(s.steps) > 1 && s.steps[1].at.Before(to) {
+			next = s.steps[1].at
+		}
+		if next.After(at) {
+			q.flow(at, next, r.arrivals, s.at(at), r.store)
+			at = next
+		}
+		if next.Before(to) {
+			s.steps = s.steps[1:]
+		}
+	}
+	seconds := to.Sub(from).Seconds()
+	s.rated, s.arrivals, s.drain = true, (q.accepted-accepted)/seconds, (q.written-written)/seconds
 	if r.empty && q.depth > emptyFor*r.drain {
 		s.unsure += to.Sub(from)
 	}
 }
 
-// scrape looks at the queue when a recorded scrape did, if one came since the
-// tick before.
-func (s *stream) scrape(before, now time.Time, o metrics.Observation, r reading) {
-	if !o.Newest.After(s.scraped.at) {
-		return
+// at is what may come at a time, which must not be before those that were asked
+// for.
+func (s *stream) at(when time.Time) float64 {
+	for len(s.steps) > 1 && !s.steps[1].at.After(when) {
+		s.steps = s.steps[1:]
 	}
-	q, share := s.queue, 1.0
-	if s.before.at.Equal(before) && now.After(before) && !before.IsZero() {
-		share = min(max(float64(o.Newest.Sub(before))/float64(now.Sub(before)), 0), 1)
-	}
-	between := func(a, b float64) float64 { return a + share*(b-a) }
-	seen := scrape{
-		at: o.Newest, depth: between(s.before.depth, q.depth),
-		accepted: between(s.before.accepted, q.accepted), written: between(s.before.written, q.written),
-	}
-	seen.after(s.scraped)
-	s.scraped = seen
-	if r.level == nil || math.IsNaN(r.capacity) || r.capacity < 1 {
+	return s.steps[0].allowed
+}
+
+// judge lets the coordinator judge its own depth, where it really did. It is
+// held to have the marks of Headgate's own queue.
+func (s *stream) judge(r reading) {
+	if r.level == nil || !(r.capacity >= 1) {
 		s.level = nil
 		return
 	}
@@ -266,15 +276,15 @@ func (s *stream) scrape(before, now time.Time, o metrics.Observation, r reading)
 		s.level = pressure.NewTracker(marks)
 	}
 	s.level.SetThresholds(marks)
-	s.level.Observe(o.Newest, s.scraped.depth, pressure.OK)
+	s.level.Observe(r.newest, s.queue.depth, pressure.OK)
 }
 
-// show puts the last scrape into an observation, as far as the recorded one has
-// it.
+// show puts what a scrape would have seen into an observation, as far as the
+// recorded one has it.
 func (s *stream) show(o *metrics.Observation) {
-	o.Depth = s.scraped.depth
-	if s.scraped.rated {
-		o.Arrivals.PerSecond, o.Drain.PerSecond = s.scraped.arrivals, s.scraped.drain
+	o.Depth = s.queue.depth
+	if s.rated {
+		o.Arrivals.PerSecond, o.Drain.PerSecond = s.arrivals, s.drain
 	}
 	o.Level = pressure.OK
 	if s.level != nil {
@@ -359,7 +369,7 @@ func (g *gate) Apply(ctx context.Context, provider string, lease coordinator.Sca
 func (l *line) depth() float64 {
 	sum := 0.0
 	for _, s := range l.streams {
-		if s.queue == nil || math.IsNaN(s.allowed) {
+		if s.queue == nil {
 			return math.NaN()
 		}
 		sum += s.queue.depth

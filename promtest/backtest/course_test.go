@@ -93,7 +93,7 @@ func TestThePolicyThatReallyRanComesToWhatThereReallyWas(t *testing.T) {
 		"depth":                  {float64(really.MaxDepth), float64(computed.MaxDepth), 0.1},
 		"written":                {1, float64(computed.WrittenRatio), 0.02},
 		"hours of OK":            {really.OKHours, computed.OKHours, 0.1},
-		"the run's own p99 wait": {6.91, float64(really.P99Wait), 0.05},
+		"the run's own p99 wait": {6.91, float64(really.P99Wait), 0.1},
 	} {
 		if was, is, within := pair[0], pair[1], pair[2]; math.Abs(is-was) > within*was {
 			t.Errorf("%s was %v, and is %v", name, was, is)
@@ -164,6 +164,9 @@ func play(c *course, from time.Time, ticks int, depth, arrivals, drain float64) 
 	for i := range ticks {
 		now := from.Add(time.Duration(i) * 5 * time.Second)
 		before := now.Add(-5 * time.Second)
+		if len(c.gates[0].streams[0].steps) == 0 {
+			before = time.Time{}
+		}
 		snapshot, readings := metrics.Snapshot{ReadAt: now, Coordinators: map[string]metrics.Observation{}}, map[string]reading{}
 		for id := range c.streams {
 			snapshot.Coordinators[id], readings[id] = steady(now, depth, arrivals, drain)

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -70,7 +71,7 @@ type history []*series
 func (h history) span(names []string) (first, last time.Time, ok bool) {
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	for _, s := range h {
-		if len(s.at) > 0 && slices.Contains(names, s.labels.Get(labels.MetricName)) {
+		if len(s.at) > 0 && slices.Contains(names, s.labels.Get(model.MetricNameLabel)) {
 			from, to, ok = min(from, s.at[0]), max(to, s.at[len(s.at)-1]), true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/model/value"
@@ -94,7 +95,7 @@ func lineOf(data []byte, line int) string {
 func named(p textparse.Parser, names []string) *series {
 	var l labels.Labels
 	p.Labels(&l)
-	if !slices.Contains(names, l.Get(labels.MetricName)) {
+	if !slices.Contains(names, l.Get(model.MetricNameLabel)) {
 		return nil
 	}
 	return &series{labels: l}

@@ -246,7 +246,7 @@ func (r *run) notes(b *strings.Builder, i int) {
 func (r *run) heldToTake() string {
 	switch {
 	case math.IsNaN(r.least):
-		return "It is held to have been as fast as in its last busy minute."
+		return "It is held to have been as fast as when it last had work."
 	case r.least == 0:
 		return "Overflow and waits are upper bounds."
 	}

@@ -111,16 +111,13 @@ func (r *run) tick(ctx context.Context, before, now time.Time, snapshot metrics.
 	readings := map[string]reading{}
 	for id, st := range r.stores {
 		reading := read(snapshot, id, st.capacity)
-		st.judge(&reading, passed(before, now))
+		st.judge(&reading)
 		readings[id] = reading
 	}
 	seen := make([]sight, len(r.targets))
 	for i, t := range r.targets {
 		seen[i] = look(t, readings, told)
-		if !before.IsZero() {
-			r.pasts[i].pass(before, now, seen[i])
-		}
-		r.pasts[i].set(now, seen[i])
+		r.pasts[i].pass(before, now, seen[i])
 	}
 	for _, c := range r.courses {
 		for _, d := range c.tick(ctx, before, now, snapshot, readings, seen) {

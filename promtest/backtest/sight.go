@@ -65,31 +65,32 @@ func perSecond(r metrics.Rate) float64 {
 
 // store remembers how fast a store was while it had work.
 type store struct {
-	busy  float64 // items per second, the mean of about the last minute; NaN before the first
-	least float64 // items per second that it is held to take while the recorded queue is empty; NaN is the busy mean, 0 what was seen
+	busy   []float64 // items per second, in the last scrapes at which it had work
+	newest time.Time // scrape
+	least  float64   // items per second that it is held to take while the recorded queue is empty; NaN is the most of busy, 0 what was seen
 
 	capacity float64 // of its queue, as the settings give it; 0 where they do not
 }
 
-// memory is about how much of the time with work counts.
-const memory = time.Minute
+// remembered is how many scrapes count. A queue becomes empty because its store
+// is faster than what arrives, so that the last ones tell what it can take.
+const remembered = 3
 
-// judge sets what the store could take after some time in which the reading was
-// so.
-func (s *store) judge(r *reading, passed time.Duration) {
+// judge sets what the store could take at a reading.
+func (s *store) judge(r *reading) {
 	if !r.flows() {
 		return
 	}
 	if !r.empty {
-		if math.IsNaN(s.busy) {
-			s.busy = r.drain
+		if r.newest.After(s.newest) {
+			s.newest = r.newest
+			s.busy = append(s.busy[max(0, len(s.busy)-remembered+1):], r.drain)
 		}
-		s.busy += (r.drain - s.busy) * -math.Expm1(-float64(passed)/float64(memory))
 		return
 	}
 	least := s.least
-	if math.IsNaN(least) {
-		least = s.busy
+	if math.IsNaN(least) && len(s.busy) > 0 {
+		least = slices.Max(s.busy)
 	}
 	if least > r.drain { // not where it is NaN
 		r.store = least
@@ -102,7 +103,8 @@ type sight struct {
 	depth, capacity          float64
 	arrivals, drain, dropped float64 // items per second
 	level                    *pressure.Level
-	empty                    bool // all of the queues were
+	empty                    bool      // all of the queues were
+	newest                   time.Time // scrape of all
 
 	base   float64 // of the provider at the coordinator whose base rate is the largest
 	supply float64 // of the provider at all of the target's coordinators together
@@ -122,6 +124,9 @@ func look(t settings.Target, readings map[string]reading, told []report) sight {
 		s.depth, s.capacity = s.depth+r.depth, s.capacity+r.capacity
 		s.arrivals, s.drain, s.dropped = s.arrivals+r.arrivals, s.drain+r.drain, s.dropped+r.dropped
 		s.empty = s.empty && r.empty
+		if r.newest.After(s.newest) {
+			s.newest = r.newest
+		}
 		if leveled = leveled && r.level != nil; leveled {
 			worst = max(worst, *r.level)
 		}
@@ -204,7 +209,8 @@ func reports(told model.Vector) []report {
 // past is what there really was, for one target.
 type past struct {
 	account account
-	flow    *queue // nil before it was known what came and what was taken
+	flow    *queue    // nil before it was known what came and what was taken
+	until   time.Time // scrape up to which it has flowed
 
 	deepest                   float64 // items, as measured; NaN before the first
 	dropped                   float64 // items; NaN where no series tells
@@ -213,32 +219,40 @@ type past struct {
 
 func newPast() *past { return &past{account: newAccount(), deepest: math.NaN()} }
 
-// pass lets time go by in which it was so.
-func (p *past) pass(from, to time.Time, s sight) {
-	d := to.Sub(from)
+// pass lets the time since the tick before go by, and says what there is from
+// now on.
+func (p *past) pass(before, now time.Time, s sight) {
+	d := passed(before, now)
 	p.account.pass(d)
 	if s.scale < 1-smallest {
 		p.throttled += d
 	}
-	if !s.flows() {
+	switch {
+	case !s.flows():
 		p.unknown += d
-		return
-	}
-	if p.flow == nil {
-		p.flow = newQueue(to, s.depth)
-		return
-	}
-	p.dropped += s.dropped * d.Seconds()
-	if s.empty {
+	case s.empty:
 		p.empty += d
 	}
-	p.flow.follow(from, to, s.arrivals, s.drain, s.depth)
-}
-
-// set says what there was from now on.
-func (p *past) set(now time.Time, s sight) {
+	p.see(s)
 	p.account.set(now, s.level, s.scale)
 	if math.IsNaN(p.deepest) || s.depth > p.deepest {
 		p.deepest = s.depth
+	}
+}
+
+// see takes in what a scrape saw, if it is a new one.
+func (p *past) see(s sight) {
+	from := p.until
+	if !s.newest.After(from) {
+		return
+	}
+	p.until = s.newest
+	switch {
+	case !s.flows():
+	case p.flow == nil:
+		p.flow = newQueue(s.newest, s.depth)
+	default:
+		p.flow.follow(from, s.newest, s.arrivals, s.drain, s.depth)
+		p.dropped += s.dropped * s.newest.Sub(from).Seconds()
 	}
 }

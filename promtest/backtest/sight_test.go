@@ -17,32 +17,35 @@ import (
 func rate(v float64) metrics.Rate { return metrics.Rate{PerSecond: v, Known: true} }
 
 func TestAStoreIsHeldToBeAsFastIdleAsItWasBusy(t *testing.T) {
-	busy := reading{depth: 500, arrivals: 900, drain: 800, store: 800}
 	idle := reading{depth: 3, arrivals: 100, drain: 100, store: 100, empty: true}
 	for name, test := range map[string]struct {
 		least, want float64
 	}{
-		"as in its last busy minute": {math.NaN(), 800},
-		"as it was seen":             {0, 100},
-		"as is said":                 {700, 700},
-		"never slower than seen":     {50, 100},
+		"as in the fastest of its last three scrapes with work": {math.NaN(), 900},
+		"as it was seen":         {0, 100},
+		"as is said":             {700, 700},
+		"never slower than seen": {50, 100},
 	} {
-		s := &store{busy: math.NaN(), least: test.least}
+		s := &store{least: test.least}
 		before := idle
-		s.judge(&before, time.Second)
+		s.judge(&before)
 		if want := max(100, known(test.least, 0)); before.store != want {
 			t.Errorf("%s: %v before it was ever busy, want %v", name, before.store, want)
 		}
-		for range 3 {
-			now := busy
-			s.judge(&now, time.Minute)
-			if now.store != 800 {
+		for i, drain := range []float64{5000, 800, 900, 900, 850} { // of the same scrape twice
+			now := reading{depth: 500, arrivals: 900, drain: drain, store: drain, newest: time.Unix(int64(i-i/3), 0)}
+			s.judge(&now)
+			if now.store != drain {
 				t.Errorf("%s: busy it takes %v, want what was seen", name, now.store)
 			}
 		}
 		now := idle
-		if s.judge(&now, time.Second); now.store != test.want {
+		if s.judge(&now); now.store != test.want {
 			t.Errorf("%s: it takes %v, want %v", name, now.store, test.want)
+		}
+		now = reading{depth: math.NaN(), arrivals: 1, drain: 1, store: 1, empty: true}
+		if s.judge(&now); now.store != 1 {
+			t.Errorf("%s: of what is not known it takes %v", name, now.store)
 		}
 	}
 }
@@ -52,24 +55,6 @@ func known(v, otherwise float64) float64 {
 		return otherwise
 	}
 	return v
-}
-
-func TestABusyStoreIsRememberedForAboutAMinute(t *testing.T) {
-	s := &store{busy: math.NaN(), least: math.NaN()}
-	for i := range 120 {
-		r := reading{depth: 500, arrivals: 900, drain: 800, store: 800}
-		if i >= 60 {
-			r.drain = 400
-		}
-		s.judge(&r, time.Second)
-	}
-	if want := 400 + 400/math.E; math.Abs(s.busy-want) > 1 {
-		t.Errorf("a minute after it slowed down it is held to take %v, want %v", s.busy, want)
-	}
-	r := reading{depth: math.NaN(), arrivals: 1, drain: 1, store: 1, empty: true}
-	if s.judge(&r, time.Second); r.store != 1 {
-		t.Errorf("of what is not known it is held to take %v", r.store)
-	}
 }
 
 func TestATargetIsSeenAsItsCoordinatorsTogether(t *testing.T) {

@@ -160,7 +160,7 @@ func (f *folder) read(ctx context.Context, names []string, from, to int64) (h hi
 	for _, n := range names {
 		patterns = append(patterns, regexp.QuoteMeta(n))
 	}
-	matcher, err := labels.NewMatcher(labels.MatchRegexp, labels.MetricName, strings.Join(patterns, "|"))
+	matcher, err := labels.NewMatcher(labels.MatchRegexp, model.MetricNameLabel, strings.Join(patterns, "|"))
 	if err != nil {
 		return nil, fmt.Errorf("select series: %w", err)
 	}
