@@ -64,7 +64,7 @@ func start(t *testing.T, environ ...string) (address string, p *program, stop fu
 	p = &program{wrote: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	status := make(chan int, 1)
-	go func() { status <- runMain(ctx, nil, environ, io.Discard, p) }()
+	go func() { status <- runMain(ctx, nil, environment{environ, io.Discard, p}) }()
 	stop = sync.OnceValue(func() int {
 		cancel()
 		return <-status
@@ -227,7 +227,7 @@ func TestBadSettingsStartNothing(t *testing.T) {
 		environ []string
 		want    []string // each on the standard error
 	}{
-		{"an argument", []string{"--listen=:80"}, nil, []string{"unknown arguments", "--help"}},
+		{"an argument", []string{"--listen=:80"}, nil, []string{"unknown flag --listen", "--help"}},
 		{"a variable that is none", nil, []string{ids, "HEADGATE_INTERVALL=1s"}, []string{"HEADGATE_INTERVALL"}},
 		{"a duration that is none, beside a scale out of range", nil,
 			[]string{ids, "HEADGATE_INTERVAL=soon", "MDP_FB_SCALE_SOFT=2"}, []string{"HEADGATE_INTERVAL", `"soon"`, "MDP_FB_SCALE_SOFT"}},
@@ -245,7 +245,7 @@ func TestBadSettingsStartNothing(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			status := runMain(t.Context(), test.args, test.environ, &stdout, &stderr)
+			status := runMain(t.Context(), test.args, environment{test.environ, &stdout, &stderr})
 			if status != exitSettings || stdout.String() != "" {
 				t.Errorf("status %d, output %q; want status 2 and none", status, &stdout)
 			}
@@ -263,10 +263,10 @@ func TestAnAddressInUseIsAFailure(t *testing.T) {
 	taken := httptest.NewServer(http.NotFoundHandler())
 	defer taken.Close()
 	var stderr strings.Builder
-	status := runMain(t.Context(), nil, []string{
+	status := runMain(t.Context(), nil, environment{[]string{
 		"HEADGATE_COORDINATOR_IDS=bars",
 		"HEADGATE_CONTROLLER_LISTEN=" + strings.TrimPrefix(taken.URL, "http://"),
-	}, io.Discard, &stderr)
+	}, io.Discard, &stderr})
 	if status != exitFailure || !strings.Contains(stderr.String(), "address already in use") {
 		t.Errorf("status is %d:\n%s", status, &stderr)
 	}
@@ -274,7 +274,7 @@ func TestAnAddressInUseIsAFailure(t *testing.T) {
 
 func TestHelpListsEverySetting(t *testing.T) {
 	var help, short, stderr strings.Builder
-	if status := runMain(t.Context(), []string{"--help"}, nil, &help, &stderr); status != exitOK || stderr.String() != "" {
+	if status := runMain(t.Context(), []string{"--help"}, environment{nil, &help, &stderr}); status != exitOK || stderr.String() != "" {
 		t.Errorf("status is %d: %s", status, &stderr)
 	}
 	for _, want := range []string{"HEADGATE_PROMETHEUS_URL", "HEADGATE_SOFT_ENTER", "MDP_FB_SCALE_SOFT", "HEADGATE_TARGETS_FILE"} {
@@ -282,7 +282,7 @@ func TestHelpListsEverySetting(t *testing.T) {
 			t.Errorf("--help does not tell of %s", want)
 		}
 	}
-	runMain(t.Context(), []string{"-h"}, nil, &short, &stderr)
+	runMain(t.Context(), []string{"-h"}, environment{nil, &short, &stderr})
 	if diff := cmp.Diff(help.String(), short.String()); diff != "" {
 		t.Errorf("-h differs from --help:\n%s", diff)
 	}

@@ -66,16 +66,17 @@ func (r *Refusal) OfRequest() bool {
 		r.Status == http.StatusRequestEntityTooLarge
 }
 
-// call makes one request and returns the answer's body. An answer that is not in
-// the 200s is a *Refusal.
-func (c *client) call(ctx context.Context, method, path string, query url.Values, body any) ([]byte, error) {
+// call makes one request and returns the answer's body, and when it was made by
+// the controller's clock, or zero where it does not tell. An answer that is not
+// in the 200s is a *Refusal.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, body any) ([]byte, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var content io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
-			return nil, fmt.Errorf("encode a request: %w", err)
+			return nil, time.Time{}, fmt.Errorf("encode a request: %w", err)
 		}
 		content = bytes.NewReader(data)
 	}
@@ -85,33 +86,34 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	}
 	request, err := http.NewRequestWithContext(ctx, method, address, content)
 	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
+		return nil, time.Time{}, fmt.Errorf("make a request: %w", err)
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("ask the controller: %w", err)
+		return nil, time.Time{}, fmt.Errorf("ask the controller: %w", err)
 	}
 	defer response.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("read the controller's answer: %w", err)
+		return nil, time.Time{}, fmt.Errorf("read the controller's answer: %w", err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return nil, refusal(response.StatusCode, data)
+		return nil, time.Time{}, refusal(response.StatusCode, data)
 	}
-	return data, nil
+	at, _ := http.ParseTime(response.Header.Get("Date")) // zero where there is none
+	return data, at, nil
 }
 
 // get asks and decodes the answer, which is returned as it came too.
-func (c *client) get(ctx context.Context, path string, query url.Values, into any) (json.RawMessage, error) {
-	data, err := c.call(ctx, http.MethodGet, path, query, nil)
+func (c *client) get(ctx context.Context, path string, query url.Values, into any) (json.RawMessage, time.Time, error) {
+	data, at, err := c.call(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return data, decode(data, into)
+	return data, at, decode(data, into)
 }
 
 func decode(data []byte, into any) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"time"
 
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/statuspage"
@@ -42,7 +43,7 @@ func (c *Explain) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	var status statuspage.Status
-	raw, err := ask.get(ctx, "/v1/status", url.Values{"target": {c.Target}, "limit": {"1"}}, &status)
+	raw, at, err := ask.get(ctx, "/v1/status", url.Values{"target": {c.Target}, "limit": {"1"}}, &status)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (c *Explain) Run(ctx context.Context, s *Session) error {
 		}
 		err = s.printJSON(explained{parts.Selected, append([]json.RawMessage{}, parts.Changes[:min(c.Last, len(parts.Changes))]...)})
 	} else {
-		err = printExplained(s, status, c.Last)
+		err = printExplained(s, s.at(at), status, c.Last)
 	}
 	if err != nil {
 		return err
@@ -74,8 +75,8 @@ func (c *Explain) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-func printExplained(s *Session, status statuspage.Status, last int) error {
-	now, target, p := status.At, status.Selected, page{to: s.Out}
+func printExplained(s *Session, now time.Time, status statuspage.Status, last int) error {
+	target, p := status.Selected, page{to: s.Out}
 	p.printf("%s: %s", target.Target, target.State)
 	if target.Condition == statuspage.Lost {
 		p.printf(", its signals are lost")

@@ -204,7 +204,7 @@ func ofCoordinator(err error) error {
 
 // forwarded lets the controller ask the coordinators.
 func forwarded(ctx context.Context, s *Session, ask connection, flags Asking, method, provider string, query url.Values, body any) error {
-	data, err := ask.call(ctx, method, "/v1/overrides/"+url.PathEscape(provider), query, body)
+	data, _, err := ask.call(ctx, method, "/v1/overrides/"+url.PathEscape(provider), query, body)
 	var refused *Refusal
 	var all results
 	if errors.As(err, &refused) && refused.Status == http.StatusBadGateway {
@@ -294,7 +294,7 @@ func (c *List) Run(ctx context.Context, s *Session) error {
 	if c.CoordinatorURL != "" {
 		err = c.direct(ctx, s, ask, &all)
 	} else {
-		_, err = ask.get(ctx, "/v1/overrides", nil, &all)
+		_, _, err = ask.get(ctx, "/v1/overrides", nil, &all)
 	}
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ func (s *Session) Names(ctx context.Context) (targets, providers []string) {
 		return nil, nil
 	}
 	var status statuspage.Status
-	if _, err := ask.get(ctx, "/v1/status", url.Values{"limit": {"200"}}, &status); err != nil {
+	if _, _, err := ask.get(ctx, "/v1/status", url.Values{"limit": {"200"}}, &status); err != nil {
 		return nil, nil
 	}
 	for _, t := range status.List.Targets {

@@ -92,6 +92,14 @@ func newHTTPClient(file string) (*http.Client, error) {
 	return made, nil
 }
 
+// at is when an answer was made: as the controller's clock tells, or now.
+func (s *Session) at(told time.Time) time.Time {
+	if told.IsZero() {
+		return s.Now()
+	}
+	return told
+}
+
 // json reports whether machines read the output.
 func (a Asking) json() bool { return a.Output == "json" }
 

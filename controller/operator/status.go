@@ -42,16 +42,17 @@ func (c *Status) Run(ctx context.Context, s *Session) error {
 		}
 	}
 	var status statuspage.Status
-	raw, err := ask.get(ctx, "/v1/status", query, &status)
+	raw, at, err := ask.get(ctx, "/v1/status", query, &status)
 	if err != nil {
 		return err
 	}
+	now := s.at(at)
 	if c.json() {
 		err = s.printJSON(raw)
 	} else {
-		err = printStatus(s, ask.base, status)
+		err = printStatus(s, now, ask.base, status)
 	}
-	if err == nil && unwell(status) {
+	if err == nil && unwell(now, status) {
 		return ErrUnwell
 	}
 	return err
@@ -61,24 +62,24 @@ func (c *Status) Run(ctx context.Context, s *Session) error {
 const lateTicks = 3
 
 // unwell reports whether something of the loop needs a person.
-func unwell(s statuspage.Status) bool {
-	return s.List.Counts[statuspage.Lost] > 0 || s.Loop.Decisions[controller.OutcomeFailed] > 0 || s.Loop.QueryError != "" || late(s)
+func unwell(now time.Time, s statuspage.Status) bool {
+	return s.List.Counts[statuspage.Lost] > 0 || s.Loop.Decisions[controller.OutcomeFailed] > 0 || s.Loop.QueryError != "" || late(now, s)
 }
 
 // late reports whether the loop stands still.
-func late(s statuspage.Status) bool {
+func late(now time.Time, s statuspage.Status) bool {
 	last := s.Loop.LastTick
-	return last == nil || s.At.Sub(*last).Seconds() > lateTicks*s.Loop.IntervalSeconds
+	return last == nil || now.Sub(*last).Seconds() > lateTicks*s.Loop.IntervalSeconds
 }
 
-func printStatus(s *Session, base string, status statuspage.Status) error {
-	now, loop, p := status.At, status.Loop, page{to: s.Out}
+func printStatus(s *Session, now time.Time, base string, status statuspage.Status) error {
+	loop, p := status.Loop, page{to: s.Out}
 	p.printf("controller %s at %s, tick %s", loop.Holder, base, figures.Number(float64(loop.Ticks)))
 	if loop.LastTick != nil {
 		p.printf(" at %s UTC in %s", moment(now, *loop.LastTick), figures.Seconds(round(loop.TickSeconds)))
 	}
 	p.printf(", one each %s\n", figures.Seconds(loop.IntervalSeconds))
-	if late(status) {
+	if late(now, status) {
 		p.printf("  the loop stands still\n")
 	}
 	if loop.LastSnapshot != nil {
@@ -113,9 +114,9 @@ func printStatus(s *Session, base string, status statuspage.Status) error {
 	} else {
 		p.table(t)
 	}
-	if shown := len(status.List.Targets); status.List.Matching > shown {
-		p.printf("%d of %d targets, from the %dth on; --limit, --offset, --search and --condition show others\n",
-			shown, status.List.Matching, status.List.Offset+1)
+	if shown, first := len(status.List.Targets), status.List.Offset; shown > 0 && status.List.Matching > shown {
+		p.printf("targets %d to %d of %d; --limit, --offset, --search and --condition show others\n",
+			first+1, first+shown, status.List.Matching)
 	}
 	for i, note := range notes {
 		if i == 0 {

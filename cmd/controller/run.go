@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/oklog/run"
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/version"
+
+	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/httpapi"
+	"github.com/headgate/headgate/controller/overrides"
+	"github.com/headgate/headgate/controller/statuspage"
+	"github.com/headgate/headgate/internal/wiring"
+	"github.com/headgate/headgate/settings"
+)
+
+// runCommand runs the loop.
+type runCommand struct{}
+
+// errSettings says that what the program is set to is wrong.
+var errSettings = errors.New("the settings are wrong")
+
+// errLogged says that the loop failed, and that the log has why.
+var errLogged = errors.New("the log has it")
+
+// Run runs until ctx ends, as it does when a signal comes.
+func (*runCommand) Run(ctx context.Context, env environment) error {
+	r, err := prepare(ctx, env)
+	if err != nil {
+		return err
+	}
+	r.log.Info("controller starts", "version", version.Info(), "targets", len(r.targets), "holder", r.settings.Holder)
+	if err := r.serve(ctx); err != nil {
+		r.log.Error("controller failed", "error", err)
+		return errLogged
+	}
+	r.log.Info("controller stopped; its leases are left to expire")
+	return nil
+}
+
+// ready is a controller of which everything is checked and nothing started.
+type ready struct {
+	settings settings.Controller
+	targets  []settings.Target
+	parts    parts
+	loop     *controller.Controller
+	log      *slog.Logger
+}
+
+// prepare reads and checks the settings and puts the loop together. The error is
+// errSettings, and names everything that is wrong.
+func prepare(ctx context.Context, env environment) (ready, error) {
+	loaded, targets, err := settings.LoadController(ctx, env.variables, os.ReadFile)
+	parts, partsErr := newParts(loaded, targets)
+	log := wiring.Logger(loaded.Log, env.stderr)
+	var loop *controller.Controller
+	if err = errors.Join(err, partsErr); err == nil {
+		loop, err = newController(loaded, parts, log)
+	}
+	if err != nil {
+		return ready{}, fmt.Errorf("%w:\n%w", errSettings, err)
+	}
+	return ready{loaded, targets, parts, loop, log}, nil
+}
+
+// serve runs the loop, its status page and the HTTP server until one of them
+// ends, or ctx does; then it ends all.
+func (r ready) serve(ctx context.Context) error {
+	registry := prom.NewRegistry()
+	registry.MustRegister(r.loop, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var group run.Group
+	loopCtx, stopLoop := context.WithCancel(ctx)
+	group.Add(func() error { return r.loop.Run(loopCtx) }, func(error) { stopLoop() })
+	page, err := statuspage.New(r.loop)
+	if err != nil {
+		return err
+	}
+	pageCtx, stopPage := context.WithCancel(ctx)
+	group.Add(func() error { return page.Run(pageCtx) }, func(error) { stopPage() })
+	desk, err := overrides.New(r.loop, r.parts.coordinators, r.settings.ApplyTimeout, r.log)
+	if err != nil {
+		return err
+	}
+	handler := httpapi.New(r.loop, page, desk, registry)
+	if err := wiring.AddHTTP(&group, r.settings.Listen, r.settings.WebConfigFile, handler, r.log); err != nil {
+		return err
+	}
+	if err := group.Run(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
