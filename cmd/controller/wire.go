@@ -12,8 +12,8 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
 	"github.com/headgate/headgate/controller"
+	"github.com/headgate/headgate/controller/fleet"
 	"github.com/headgate/headgate/controller/overrides"
-	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/targets"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/metrics"
@@ -27,22 +27,30 @@ type parts struct {
 	targets []controller.Target
 
 	coordinators map[string]overrides.Coordinator // by their addresses
+	signals      *fleet.Signals                   // where replicas are found by them
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
 func newParts(s settings.Controller, all []settings.Target) (parts, error) {
 	api, err := wiring.Prometheus(s.Prometheus)
 	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
-	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}}
+	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}, signals: &fleet.Signals{}}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
-	httpClient := &http.Client{Transport: transport}
+	gates := map[string]fleet.Replica{} // by name; targets of the same replicas have one
+	dialer := fleet.Dialer{HTTP: &http.Client{Transport: transport}, Signals: p.signals, Log: wiring.Logger(s.Log, os.Stderr)}
 	for _, t := range all {
-		gate, gateErr := client.New(t.CoordinatorURL, httpClient)
+		name := fleet.Name(t.CoordinatorURL, t.CoordinatorIDs)
+		gate := gates[name]
+		if gate == nil {
+			var dialErr error
+			gate, dialErr = dialer.Dial(t.CoordinatorURL, t.CoordinatorIDs, fleet.Sharing(t.Share))
+			err = errors.Join(err, wiring.Variables(dialErr))
+			gates[name], p.coordinators[name] = gate, gate
+		}
 		target, targetErr := targets.New(t, gate)
-		err = errors.Join(err, wiring.Variables(gateErr), targetErr)
+		err = errors.Join(err, targetErr)
 		p.targets = append(p.targets, target)
-		p.coordinators[t.CoordinatorURL] = gate
 		if !slices.Contains(p.names, target.Names) {
 			p.names = append(p.names, target.Names)
 		}
@@ -59,7 +67,7 @@ func newController(s settings.Controller, p parts, log *slog.Logger) (*controlle
 	return controller.New(controller.Config{
 		Interval: s.Interval, QueryTimeout: s.Prometheus.Timeout, ApplyTimeout: s.ApplyTimeout,
 		Holder: cmp.Or(s.Holder, defaultHolder()), Decisions: s.Decisions,
-	}, reader, p.targets, log)
+	}, p.signals.Through(reader), p.targets, log)
 }
 
 // idleConnections are kept to each coordinator between two ticks.
