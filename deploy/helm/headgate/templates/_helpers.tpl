@@ -92,7 +92,7 @@ readinessProbe:
 {{- define "headgate.settings" -}}
 HEADGATE_PROMETHEUS_URL: {{ .Values.prometheus.url | quote }}
 HEADGATE_COORDINATOR_IDS: {{ join "," .Values.coordinatorIds | quote }}
-HEADGATE_COORDINATOR_URL: http://pipeline.{{ .Release.Namespace }}.svc:9400
+HEADGATE_COORDINATOR_URL: dns+http://pipelines.{{ .Release.Namespace }}.svc:9400
 HEADGATE_PROVIDER: {{ .Values.provider | quote }}
 HEADGATE_SCALER_COORDINATOR_URLS: http://pipeline.{{ .Release.Namespace }}.svc:9400
 {{- end }}
