@@ -72,13 +72,28 @@ type Store struct {
 	db    *sql.DB
 	table string // quoted
 
+	turn chan struct{} // of size one: who takes from it may write, and use what follows
+
 	// inserts[i] inserts 1<<i rows. Each is prepared once.
 	inserts [mostRowsLog2 + 1]*sql.Stmt
+
+	// whole inserts wholeRows at once. It is prepared when two batches in a row
+	// have that length, as those of a busy queue have.
+	whole     *sql.Stmt
+	wholeRows int
+	lastRows  int
+
+	values []any // of the statement to come
 }
 
-// mostRowsLog2 makes statements of at most 128 rows: larger ones are not
-// faster, and SQLite takes no more than 32766 values.
-const mostRowsLog2 = 7
+const (
+	// mostRowsLog2 makes statements of at most 128 rows for batches of any length.
+	mostRowsLog2 = 7
+
+	// mostWhole is the most rows of a batch that gets a statement of its own. SQLite
+	// takes no more than 32766 values.
+	mostWhole = 32766 / columns
+)
 
 const columns = 3
 
@@ -97,7 +112,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, err)
 	}
 	db.SetMaxOpenConns(1)
-	s := &Store{db: db, table: `"` + cfg.Table + `"`}
+	s := &Store{db: db, table: `"` + cfg.Table + `"`, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, errors.Join(err, db.Close()))
 	}
@@ -129,9 +145,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	for i := range s.inserts {
-		rows := strings.TrimSuffix(strings.Repeat("(?,?,?),", 1<<i), ",")
-		stmt, err := s.db.PrepareContext(ctx,
-			`INSERT INTO `+s.table+` (key, time_us, payload) VALUES `+rows+` ON CONFLICT (key) DO NOTHING`)
+		stmt, err := s.db.PrepareContext(ctx, s.insert(1<<i))
 		if err != nil {
 			return err
 		}
@@ -140,8 +154,23 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
+// insert is the statement that inserts so many rows.
+func (s *Store) insert(rows int) string {
+	return `INSERT INTO ` + s.table + ` (key, time_us, payload) VALUES ` +
+		strings.TrimSuffix(strings.Repeat("(?,?,?),", rows), ",") + ` ON CONFLICT (key) DO NOTHING`
+}
+
 // Write writes the batch in one transaction.
 func (s *Store) Write(ctx context.Context, batch []writequeue.Item) (err error) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return classify(ctx, "wait for the one before", ctx.Err())
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if err := s.prepareWhole(ctx, len(batch)); err != nil {
+		return classify(ctx, "prepare", err)
+	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return classify(ctx, "begin", err)
@@ -152,16 +181,9 @@ func (s *Store) Write(ctx context.Context, batch []writequeue.Item) (err error) 
 			_ = tx.Rollback()
 		}
 	}()
-	values := make([]any, 0, min(len(batch), 1<<mostRowsLog2)*columns)
 	for len(batch) > 0 {
-		// The largest statement that the rest of the batch fills.
-		i := min(bits.Len(uint(len(batch)))-1, mostRowsLog2)
-		n := 1 << i
-		values = values[:0]
-		for _, item := range batch[:n] {
-			values = append(values, item.Key, item.Time.UnixMicro(), notNil(item.Payload))
-		}
-		if _, err := tx.StmtContext(ctx, s.inserts[i]).ExecContext(ctx, values...); err != nil {
+		stmt, n := s.largest(len(batch))
+		if err := s.exec(ctx, tx.StmtContext(ctx, stmt), batch[:n]); err != nil {
 			return classify(ctx, "insert", err)
 		}
 		batch = batch[n:]
@@ -170,6 +192,45 @@ func (s *Store) Write(ctx context.Context, batch []writequeue.Item) (err error) 
 		return classify(ctx, "commit", err)
 	}
 	return nil
+}
+
+// prepareWhole prepares the statement for a batch of that length where it is
+// likely to be used again. It is the caller's turn, as in what follows.
+func (s *Store) prepareWhole(ctx context.Context, rows int) error {
+	again := rows == s.lastRows
+	s.lastRows = rows
+	if !again || rows == s.wholeRows || rows <= 1<<mostRowsLog2 || rows > mostWhole {
+		return nil
+	}
+	stmt, err := s.db.PrepareContext(ctx, s.insert(rows))
+	if err != nil {
+		return err
+	}
+	if s.whole != nil {
+		_ = s.whole.Close() // of no consequence: it is not used again
+	}
+	s.whole, s.wholeRows = stmt, rows
+	return nil
+}
+
+// largest is the largest statement that the rest of a batch fills, and its rows.
+func (s *Store) largest(rest int) (stmt *sql.Stmt, rows int) {
+	if rest == s.wholeRows {
+		return s.whole, rest
+	}
+	i := min(bits.Len(uint(rest))-1, mostRowsLog2)
+	return s.inserts[i], 1 << i
+}
+
+// exec inserts the items by a statement of as many rows.
+func (s *Store) exec(ctx context.Context, stmt *sql.Stmt, items []writequeue.Item) error {
+	for _, item := range items {
+		s.values = append(s.values, item.Key, item.Time.UnixMicro(), notNil(item.Payload))
+	}
+	_, err := stmt.ExecContext(ctx, s.values...)
+	clear(s.values)
+	s.values = s.values[:0]
+	return err
 }
 
 // Rows is how many rows the table has.

@@ -138,6 +138,21 @@ func TestEveryBatchSizeIsWrittenInFull(t *testing.T) {
 	checkRows(t, store, want)
 }
 
+func TestBatchesOfOneSizeAfterAnotherAreWrittenInFull(t *testing.T) {
+	store := open(t, filepath.Join(t.TempDir(), "items.db"), nil)
+	total := 0
+	for i, n := range []int{500, 500, 500, 300, 300, 500, 129, 129, 128, 128, 300, 300, 12_000, 12_000, 500, 500} {
+		mustWrite(t, store, items(fmt.Sprint(i), n))
+		total += n
+		checkRows(t, store, int64(total))
+	}
+	again := items("again", 400)
+	for range 3 {
+		mustWrite(t, store, again)
+	}
+	checkRows(t, store, int64(total+400))
+}
+
 func TestTheFileIsInWALModeAndAsDurableAsAsked(t *testing.T) {
 	for setting, want := range map[sqlite.Synchronous]string{sqlite.Normal: "wal 1", sqlite.Full: "wal 2"} {
 		store := open(t, filepath.Join(t.TempDir(), "items.db"), func(c *sqlite.Config) { c.Synchronous = setting })
