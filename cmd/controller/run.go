@@ -57,8 +57,8 @@ type ready struct {
 // errSettings, and names everything that is wrong.
 func prepare(ctx context.Context, env environment) (ready, error) {
 	loaded, targets, err := settings.LoadController(ctx, env.variables, os.ReadFile)
-	parts, partsErr := newParts(loaded, targets)
 	log := wiring.Logger(loaded.Log, env.stderr)
+	parts, partsErr := newParts(loaded, targets, log)
 	var loop *controller.Controller
 	if err = errors.Join(err, partsErr); err == nil {
 		loop, err = newController(loaded, parts, log)

@@ -31,14 +31,14 @@ type parts struct {
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
-func newParts(s settings.Controller, all []settings.Target) (parts, error) {
+func newParts(s settings.Controller, all []settings.Target, log *slog.Logger) (parts, error) {
 	api, err := wiring.Prometheus(s.Prometheus)
 	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
 	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}, signals: &fleet.Signals{}}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
 	gates := map[string]fleet.Replica{} // by name; targets of the same replicas have one
-	dialer := fleet.Dialer{HTTP: &http.Client{Transport: transport}, Signals: p.signals, Log: wiring.Logger(s.Log, os.Stderr)}
+	dialer := fleet.Dialer{HTTP: &http.Client{Transport: transport}, Signals: p.signals, Log: log}
 	for _, t := range all {
 		name := fleet.Name(t.CoordinatorURL, t.CoordinatorIDs)
 		gate := gates[name]
