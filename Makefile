@@ -101,6 +101,12 @@ page-test: ## look at the status page with a real Chromium
 	@$(MAKE) lint MODULES=e2e/browser
 	@HEADGATE_TEST_PROMETHEUS=$$(tools/setup prometheus) $(GO) test -C e2e/browser -race -count 1 ./...
 
+.PHONY: bench
+bench: ## measure against peers in one run, by turns, into docs/benchmarks.md: make bench [RUN=regex] [ROUNDS=n]
+	@tools/setup postgresql
+	@CGO_ENABLED=0 tools/progress "building the benchmarks" $(GO) build -C bench -trimpath -o ../bin/bench .
+	@bin/bench $(if $(RUN),-run '$(RUN)',-docs docs/benchmarks.md) $(if $(ROUNDS),-rounds '$(ROUNDS)')
+
 .PHONY: screenshots
 screenshots: ## take the pictures of the status page in docs/images/ anew, from a demo that runs for some minutes
 	@tools/setup chromium
