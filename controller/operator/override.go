@@ -227,7 +227,7 @@ func forwarded(ctx context.Context, s *Session, ask connection, flags Asking, me
 func printResults(s *Session, flags Asking, all results) error {
 	failed := false
 	for _, r := range all.Results {
-		failed = failed || r.State == nil
+		failed = failed || r.Error != ""
 	}
 	var err error
 	if flags.json() {
@@ -246,9 +246,11 @@ func tellResults(s *Session, all results) error {
 	t := newTable("PROVIDER", "COORDINATOR", "OVERRIDE", "UNTIL", "IN FORCE", "RATE/S")
 	var notes []string
 	for _, r := range all.Results {
+		if r.Error != "" {
+			notes = append(notes, fmt.Sprintf("%s at %s: %s", r.Provider, r.CoordinatorURL, r.Error))
+		}
 		if r.State == nil {
 			t.add(r.Provider, r.CoordinatorURL, "not done", none, none, none)
-			notes = append(notes, fmt.Sprintf("%s at %s: %s", r.Provider, r.CoordinatorURL, r.Error))
 			continue
 		}
 		override, ends := none, none

@@ -169,8 +169,8 @@ func (r Request) validate() error {
 // Result is what became of a request at one place.
 type Result struct {
 	*Place
-	State *coordinator.State `json:"state"`           // read back; null where there is an error
-	Error string             `json:"error,omitempty"` // why it is not known to have been done
+	State *coordinator.State `json:"state"`           // read back; null where nobody did it
+	Error string             `json:"error,omitempty"` // why it is not known to have been done, or not by all replicas
 }
 
 // Set puts an override in force at the places that are meant, and tells what
@@ -222,12 +222,14 @@ func (d *Desk) forward(ctx context.Context, places []*Place, ask func(context.Co
 			state, err := ask(ctx, p)
 			audit(p, err)
 			results[i] = Result{Place: p}
+			var partial *controller.PartialError
 			if err != nil {
 				results[i].Error = err.Error()
-				return nil
 			}
-			results[i].State = &state
-			d.note(p, state)
+			if err == nil || errors.As(err, &partial) { // some of several replicas did it
+				results[i].State = &state
+				d.note(p, state)
+			}
 			return nil
 		})
 	}

@@ -2,6 +2,7 @@ package overrides
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -285,6 +286,28 @@ func TestACoordinatorThatDoesNotAnswerIsToldBesideThoseThatDid(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[any]int{"override forwarded": 1, "override not forwarded": 1}, messages); diff != "" {
 		t.Errorf("the audit log differs:\n%s", diff)
+	}
+}
+
+// half is a coordinator of two replicas of which one is gone.
+type half struct{ Coordinator }
+
+func (h half) Override(ctx context.Context, provider string, scale float64, who, reason string, ttl time.Duration) (coordinator.State, error) {
+	s, err := h.Coordinator.Override(ctx, provider, scale, who, reason, ttl)
+	return s, errors.Join(err, &controller.PartialError{Of: 2, Failed: []error{errors.New("replica 2 is gone")}})
+}
+
+func TestReplicasThatDoNotAnswerAreToldBesideTheStateOfTheOthers(t *testing.T) {
+	b := newBench(t)
+	for _, p := range b.desk.places {
+		p.coordinator = half{p.coordinator}
+	}
+	status, got := b.ask(t, "PUT", "/v1/overrides/bulk", `{"scale": 0.5, "ttl": 60, "holder": "ann", "reason": "r"}`)
+	if r := got.Results; status != http.StatusBadGateway || len(r) != 1 || r[0].State == nil || r[0].State.Scale != 0.5 || !strings.Contains(r[0].Error, "replica 2 is gone") {
+		t.Errorf("got %d: %+v", status, got)
+	}
+	if _, list := b.ask(t, "GET", "/v1/overrides", ""); len(list.Overrides) != 1 {
+		t.Errorf("the list has %+v", list.Overrides)
 	}
 }
 
