@@ -18,7 +18,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +74,8 @@ type Queue struct {
 	breakerMu      sync.Mutex
 	breakerChanged chan struct{}
 
+	waiters sync.Pool // of *waiter that nobody uses
+
 	failing atomic.Bool // the last write failed in a way that may pass
 
 	mu       sync.Mutex
@@ -112,12 +113,13 @@ type counters struct {
 }
 
 // waiter is a producer that waits for room. Whoever makes room moves its items
-// into the ring for it.
+// into the ring for it. It is used again by the next one who waits.
 type waiter struct {
-	items    []Item        // not yet accepted
+	copied   []Item        // what it came with
+	items    []Item        // of these, what is not yet accepted
 	accepted int           // of its items
 	err      error         // why it was woken before all were accepted
-	done     chan struct{} // closed when it needs to wait no longer
+	done     chan struct{} // of size one: sent to when it needs to wait no longer
 }
 
 // New returns a queue that nobody empties until Run is called. Events are
@@ -199,9 +201,7 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 		q.unlockAndPublish()
 		return accepted, ErrFull
 	}
-	// Cloned so that items does not escape, which would cost an allocation
-	// even where nobody waits.
-	w := &waiter{items: slices.Clone(rest), done: make(chan struct{})}
+	w := q.newWaiter(rest)
 	place := q.blocked.PushBack(w)
 	q.unlockAndPublish()
 
@@ -213,10 +213,33 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 			q.blocked.Remove(place)
 			q.count.refusedCancelled += uint64(len(w.items))
 			w.err = ctx.Err()
+		} else {
+			<-w.done
 		}
 		q.mu.Unlock()
 	}
-	return accepted + w.accepted, w.err
+	accepted, err = accepted+w.accepted, w.err
+	q.release(w)
+	return accepted, err
+}
+
+// newWaiter returns a waiter for items. It copies them, for if they escaped that
+// would cost an allocation even where nobody waits.
+func (q *Queue) newWaiter(items []Item) *waiter {
+	w, used := q.waiters.Get().(*waiter)
+	if !used {
+		w = &waiter{done: make(chan struct{}, 1)}
+	}
+	w.copied = append(w.copied, items...)
+	w.items = w.copied
+	return w
+}
+
+// release gives a waiter back that nobody else knows any more.
+func (q *Queue) release(w *waiter) {
+	clear(w.copied)
+	*w = waiter{copied: w.copied[:0], done: w.done}
+	q.waiters.Put(w)
 }
 
 // now is the queue's own clock, in which items are accepted. It is monotonic.
@@ -268,7 +291,7 @@ func (q *Queue) settle(n int, now time.Duration) {
 			break
 		}
 		q.blocked.Remove(place)
-		close(w.done)
+		w.done <- struct{}{}
 	}
 	q.judge(now)
 }
@@ -283,7 +306,7 @@ func (q *Queue) close() {
 		w := q.blocked.Remove(place).(*waiter)
 		q.count.refusedClosed += uint64(len(w.items))
 		w.err = ErrClosed
-		close(w.done)
+		w.done <- struct{}{}
 	}
 	for len(q.idle) > 0 {
 		q.callWorker()
