@@ -192,13 +192,13 @@ func newInstances(address string, ids []string, signals *Signals) (*instances, e
 func (i *instances) Find(context.Context) ([]string, error) {
 	snapshot := i.signals.latest.Load()
 	if snapshot == nil {
-		return nil, errors.New("Prometheus was not read yet")
+		return nil, errors.New("the replicas of Prometheus' series are not known yet")
 	}
 	var found []string
 	for _, id := range i.ids {
 		o, present := snapshot.Coordinators[id]
 		if !present {
-			return nil, fmt.Errorf("Prometheus shows no replicas of %q", id)
+			return nil, fmt.Errorf("no replicas of %q are in Prometheus", id)
 		}
 		for _, r := range o.Replicas {
 			if r.Instance == "" {

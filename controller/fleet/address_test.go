@@ -68,9 +68,9 @@ func TestReplicasAreFoundByTheirAddress(t *testing.T) {
 		{"at another port", "series+https://:9443", []string{"10.0.0.1:9400", "pod-2", "[fd00::1]:9400"}, []string{"bars"},
 			[]string{"https://10.0.0.1:9443", "https://[fd00::1]:9443", "https://pod-2:9443"}, ""},
 		{"one of the coordinators is absent", "series+http://", []string{"10.0.0.1:9400"}, []string{"bars", "ticks"}, nil,
-			`Prometheus shows no replicas of "ticks"`},
+			`no replicas of "ticks" are in Prometheus`},
 		{"series without an instance", "series+http://", []string{""}, []string{"bars"}, nil, "have no instance label"},
-		{"before Prometheus was read", "series+http://", nil, []string{"bars"}, nil, "Prometheus was not read yet"},
+		{"before Prometheus was read", "series+http://", nil, []string{"bars"}, nil, "the replicas of Prometheus' series are not known yet"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			signals := &Signals{}
