@@ -25,6 +25,8 @@ func groups() []group {
 		queueGroup(),
 		sqliteGroup(),
 		postgresGroup(),
+		scalerGroup(),
+		eventsGroup(),
 	}
 }
 
