@@ -323,6 +323,9 @@ func (c Command) limit(ctx context.Context, r *run) error {
 		if first, last, err = r.source.span(ctx); err != nil {
 			return err
 		}
+		// Ticks at the scrapes' own times would now come before one and now after
+		// it, and in the mean a sample is half an interval old.
+		first = first.Add(r.every / 2)
 	}
 	to, toErr := moment("--to", c.To, last, last)
 	if first.IsZero() {
@@ -337,6 +340,7 @@ func (c Command) limit(ctx context.Context, r *run) error {
 		return invalid.New("--from", r.from.UTC().Format(time.RFC3339), fmt.Sprintf("a time at least %v before the last one, which is %s",
 			r.every, r.to.UTC().Format(time.RFC3339)))
 	}
+	r.to = r.to.Add(-(r.to.Sub(r.from) % r.every)) // the last tick
 	if c.HTML == "" && c.SVG == "" {
 		return nil
 	}
