@@ -17,18 +17,29 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/headgate/headgate/coordinator/httpapi"
+	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/writequeue"
 )
 
 // serveAPI puts the coordinator's API, the metrics and the health on the
 // pipeline's own address.
 func (p *Pipeline) serveAPI() {
-	p.handle("", "/metrics", promhttp.HandlerFor(p.series.registry, promhttp.HandlerOpts{
-		Registry: p.series.registry, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelError),
-	}))
-	p.handle("", "/-/healthy", http.HandlerFunc(p.healthy))
-	p.handle("", "/-/ready", http.HandlerFunc(p.isReady))
+	for _, r := range p.Routes() {
+		p.handle("", r.Pattern, r.Handler)
+	}
 	p.handle("", "/", httpapi.New(p.serving, p.coordinator, p.bus, p.log))
+}
+
+// Routes lists what the pipeline serves on its own address beside the
+// coordinator's API and its sources.
+func (p *Pipeline) Routes() []route.Route {
+	return []route.Route{
+		{Pattern: "GET /metrics", Help: "the pipeline's series", Handler: promhttp.HandlerFor(p.series.registry, promhttp.HandlerOpts{
+			Registry: p.series.registry, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelError),
+		})},
+		{Pattern: "GET /-/healthy", Help: "whether the process works, and how its queues are", Handler: http.HandlerFunc(p.healthy)},
+		{Pattern: "GET /-/ready", Help: "whether it takes items", Handler: http.HandlerFunc(p.isReady)},
+	}
 }
 
 // health is the body of both health routes.

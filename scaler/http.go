@@ -8,25 +8,34 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headgate/headgate/internal/route"
 )
 
 // Handler serves the scaler's metrics, its health, and why it answered what it
 // did: GET /v1/explain?scaledObject=namespace/name.
 func (s *Server) Handler(gatherer prometheus.Gatherer) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "healthy")
-	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.signals.Ready() {
-			http.Error(w, errNeverRead.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	mux.HandleFunc("GET /v1/explain", s.explain)
-	return mux
+	return route.Mux(s.Routes(gatherer))
+}
+
+// Routes lists what Handler serves.
+func (s *Server) Routes(gatherer prometheus.Gatherer) []route.Route {
+	return []route.Route{
+		{Pattern: "GET /metrics", Help: "the scaler's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{})},
+		{Pattern: "GET /-/healthy", Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
+		{Pattern: "GET /-/ready", Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(s.serveReady)},
+		{Pattern: "GET /v1/explain", Help: "why a ScaledObject was answered what it was", Handler: http.HandlerFunc(s.explain)},
+	}
+}
+
+func serveHealthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") }
+
+func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if !s.signals.Ready() {
+		http.Error(w, errNeverRead.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,17 @@ func Section(t testing.TB, path, name, want string, update bool) {
 	t.Helper()
 	begin := "<!-- " + name + ": begin (written by \"make docs\") -->\n"
 	end := "<!-- " + name + ": end -->"
+	between(t, path, begin, end, want, update)
+}
+
+// Block is Section for a file in which # begins a comment, such as YAML.
+func Block(t testing.TB, path, name, want string, update bool) {
+	t.Helper()
+	between(t, path, "# "+name+": begin (written by \"make docs\")\n", "# "+name+": end\n", want, update)
+}
+
+func between(t testing.TB, path, begin, end, want string, update bool) {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
