@@ -104,6 +104,7 @@ page-test: ## look at the status page with a real Chromium
 .PHONY: bench
 bench: ## measure against peers in one run, by turns, into docs/benchmarks.md: make bench [RUN=regex] [ROUNDS=n]
 	@tools/setup postgresql
+	@tools/progress "building the binaries" $(MAKE) build >&2
 	@CGO_ENABLED=0 tools/progress "building the benchmarks" $(GO) build -C bench -trimpath -o ../bin/bench .
 	@bin/bench $(if $(RUN),-run '$(RUN)',-docs docs/benchmarks.md) $(if $(ROUNDS),-rounds '$(ROUNDS)')
 

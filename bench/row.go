@@ -27,6 +27,7 @@ func groups() []group {
 		postgresGroup(),
 		scalerGroup(),
 		eventsGroup(),
+		binariesGroup(),
 	}
 }
 
