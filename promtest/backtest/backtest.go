@@ -116,9 +116,9 @@ func (c Command) Run(ctx context.Context, to simulate.Streams) (err error) {
 }
 
 // decisionsTo writes decisions that changed something.
-func decisionsTo(to io.Writer) func(string, *controller.Decision) error {
+func decisionsTo(to io.Writer) func(*controller.Decision) error {
 	encoder := json.NewEncoder(to)
-	return func(_ string, d *controller.Decision) error {
+	return func(d *controller.Decision) error {
 		if !d.Changed {
 			return nil
 		}

@@ -35,7 +35,7 @@ type run struct {
 	// see store.
 	least float64
 
-	decided  func(policy string, d *controller.Decision) error // is told of every decision; may be nil
+	decided  func(*controller.Decision) error // is told of every decision; may be nil
 	progress io.Writer
 }
 
@@ -124,7 +124,7 @@ func (r *run) tick(ctx context.Context, before, now time.Time, snapshot metrics.
 			if r.decided == nil {
 				continue
 			}
-			if err := r.decided(c.policy, d); err != nil {
+			if err := r.decided(d); err != nil {
 				return err
 			}
 		}

@@ -127,18 +127,22 @@ func (f *folder) QueryRange(ctx context.Context, query string, r v1.Range, opts 
 	return f.loaded.querier().QueryRange(ctx, query, r, opts...)
 }
 
-// isData reports whether the folder is that of a Prometheus server.
-func (f *folder) isData() bool {
-	if _, err := os.Stat(filepath.Join(f.dir, "wal")); err == nil {
-		return true
-	}
+// hasLog reports whether there is a write-ahead log, as the folders of servers
+// have it.
+func (f *folder) hasLog() bool {
+	_, err := os.Stat(filepath.Join(f.dir, "wal"))
+	return err == nil
+}
+
+// hasBlocks reports whether there is any block.
+func (f *folder) hasBlocks() bool {
 	blocks, err := filepath.Glob(filepath.Join(f.dir, "*", "meta.json"))
 	return err == nil && len(blocks) > 0
 }
 
 // read reads the samples of the names between two times, in milliseconds.
 func (f *folder) read(ctx context.Context, names []string, from, to int64) (h history, err error) {
-	if !f.isData() {
+	if !f.hasLog() && !f.hasBlocks() {
 		return nil, invalid.New("source", f.dir, wantSource+": this folder has neither blocks nor a write-ahead log")
 	}
 	scratch, err := os.MkdirTemp("", "promtest-")
@@ -151,6 +155,17 @@ func (f *folder) read(ctx context.Context, names []string, from, to int64) (h hi
 		return nil, fmt.Errorf("open %s: %w", f.dir, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if !f.hasLog() { // nor may it be looked for
+		blocks, err := db.Blocks()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", f.dir, err)
+		}
+		end := int64(math.MinInt64)
+		for _, b := range blocks {
+			end = max(end, b.Meta().MaxTime)
+		}
+		to = min(to, end-1)
+	}
 	querier, err := db.Querier(from, to)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.dir, err)
