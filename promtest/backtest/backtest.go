@@ -69,6 +69,8 @@ what the decisions are made of, so that they bear their own consequences; with
   than it was seen to take; see --idle-drain. While the provider was throttled,
   more may have been there to arrive than did.
 
+Examples:
+
   HEADGATE_COORDINATOR_IDS=bars promtest backtest http://127.0.0.1:9090 --from 6h
   HEADGATE_COORDINATOR_IDS=bars promtest backtest dump.om --policy all --html out.html`
 }
