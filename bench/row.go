@@ -25,6 +25,7 @@ func groups() []group {
 		queueGroup(),
 		sqliteGroup(),
 		postgresGroup(),
+		tickGroup(),
 		scalerGroup(),
 		eventsGroup(),
 		binariesGroup(),
