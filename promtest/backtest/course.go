@@ -56,18 +56,20 @@ func newCourse(policyName string, config controller.Config, all []settings.Targe
 			t.Policy = policyName
 		}
 		t.DryRun = false // what is asked for is what it would do
-		key := [2]string{strings.TrimRight(t.CoordinatorURL, "/"), t.Provider}
-		if gates[key] == nil {
-			gates[key] = newGate(rates)
-			c.gates = append(c.gates, gates[key])
-		}
-		target, err := targets.New(t, gates[key])
+		target, err := targets.New(t, nil)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		throttled := &target.Providers[0]
+		key := [2]string{strings.TrimRight(throttled.URL, "/"), throttled.Name}
+		if gates[key] == nil {
+			gates[key] = newGate(rates)
+			c.gates = append(c.gates, gates[key])
+		}
+		throttled.Gate = gates[key]
 		l := &line{
-			target: t, needsBase: policy.Needs(target.Providers[0].Law).Has(policy.SignalBase),
+			target: t, needsBase: policy.Needs(throttled.Law).Has(policy.SignalBase),
 			gate: gates[key], account: newAccount(), deepest: math.NaN(),
 		}
 		for _, id := range t.CoordinatorIDs {

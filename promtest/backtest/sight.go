@@ -144,7 +144,7 @@ func look(t settings.Target, readings map[string]reading, told []report) sight {
 	for _, r := range told {
 		if chosen(r) {
 			s.base, s.scale = either(math.Max, s.base, r.base), either(math.Min, s.scale, r.scale)
-			s.supply = either(func(a, b float64) float64 { return a + b }, s.supply, r.base)
+			s.supply = either(func(a, b float64) float64 { return a + b }, s.supply, r.base*r.share)
 		}
 	}
 	return s
@@ -168,10 +168,13 @@ func either(of func(a, b float64) float64, a, b float64) float64 {
 type report struct {
 	provider, instance string
 	base, scale        float64 // NaN where it did not
+	share              float64 // of the base rate that is this process' own; 1 where it did not
 }
 
 // providerSeries are what coordinators tell of their providers.
-func providerSeries() []string { return []string{metrics.BaseRate, metrics.ScaleFactor} }
+func providerSeries() []string {
+	return []string{metrics.BaseRate, metrics.ScaleFactor, metrics.ProviderShare}
+}
 
 // reports are what processes told of their providers, in a fixed order.
 func reports(told model.Vector) []report {
@@ -184,16 +187,20 @@ func reports(told model.Vector) []report {
 		}
 		r := byProcess[p]
 		if r == nil {
-			r = &report{p.provider, p.instance, math.NaN(), math.NaN()}
+			r = &report{p.provider, p.instance, math.NaN(), math.NaN(), 1}
 			byProcess[p] = r
 		}
 		value := float64(s.Value)
-		switch {
-		case !(value >= 0) || math.IsInf(value, 0) || s.Histogram != nil:
-		case s.Metric[model.MetricNameLabel] == metrics.BaseRate:
+		if !(value >= 0) || math.IsInf(value, 0) || s.Histogram != nil {
+			continue
+		}
+		switch s.Metric[model.MetricNameLabel] {
+		case metrics.BaseRate:
 			r.base = value
-		default:
+		case metrics.ScaleFactor:
 			r.scale = value
+		case metrics.ProviderShare:
+			r.share = value
 		}
 	}
 	all := make([]report, 0, len(byProcess))

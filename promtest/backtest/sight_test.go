@@ -64,7 +64,7 @@ func TestATargetIsSeenAsItsCoordinatorsTogether(t *testing.T) {
 	}}
 	readings := map[string]reading{"a": read(snapshot, "a", 0), "b": read(snapshot, "b", 1000), "c": read(snapshot, "c", 1000)}
 	told := []report{
-		{"ibkr", "p1", 200, 1}, {"ibkr", "p2", 300, 0.5}, {"ibkr", "p3", 9000, 0}, {"other", "p1", 7000, 0},
+		{"ibkr", "p1", 200, 1, 1}, {"ibkr", "p2", 300, 0.5, 1}, {"ibkr", "p3", 9000, 0, 1}, {"other", "p1", 7000, 0, 1},
 	}
 	soft, nan := pressure.Soft, math.NaN()
 	for name, test := range map[string]struct {
@@ -78,6 +78,8 @@ func TestATargetIsSeenAsItsCoordinatorsTogether(t *testing.T) {
 			sight{depth: nan, capacity: nan, arrivals: nan, drain: nan, dropped: nan, base: 200, supply: 200, scale: 1}},
 		"whose processes tell nothing of the provider": {[]string{"b"}, told[2:],
 			sight{depth: 20, capacity: 1000, arrivals: 50, drain: 400, dropped: nan, level: &soft, empty: true, base: 9000, supply: 9000, scale: 0}},
+		"whose processes share the base rate": {[]string{"a", "b"}, []report{{"ibkr", "p1", 200, 1, 0.75}, {"ibkr", "p2", 200, 1, 0.25}},
+			sight{depth: 30, capacity: 1100, arrivals: 55, drain: 404, dropped: nan, level: &soft, base: 200, supply: 200, scale: 1}},
 		"of whose provider nobody tells": {[]string{"b"}, told[3:],
 			sight{depth: 20, capacity: 1000, arrivals: 50, drain: 400, dropped: nan, level: &soft, empty: true, base: nan, supply: nan, scale: nan}},
 	} {
@@ -99,9 +101,10 @@ func TestReportsAreOfProcesses(t *testing.T) {
 	got := reports(model.Vector{
 		sample(metrics.ScaleFactor, "ibkr", "p2", 0.5), sample(metrics.BaseRate, "ibkr", "p2", 100), sample(metrics.BaseRate, "ibkr", "p1", 200),
 		sample(metrics.ScaleFactor, "ibkr", "p1", math.NaN()), sample(metrics.BaseRate, "b", "p1", -1),
+		sample(metrics.ProviderShare, "ibkr", "p2", 0.25),
 	})
 	nan := math.NaN()
-	want := []report{{"b", "p1", nan, nan}, {"ibkr", "p1", 200, nan}, {"ibkr", "p2", 100, 0.5}}
+	want := []report{{"b", "p1", nan, nan, 1}, {"ibkr", "p1", 200, nan, 1}, {"ibkr", "p2", 100, 0.5, 0.25}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(report{}), cmpopts.EquateNaNs()); diff != "" {
 		t.Error(diff)
 	}
