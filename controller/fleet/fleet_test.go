@@ -87,12 +87,13 @@ func (h *house) Find(context.Context) ([]string, error) {
 	return all, h.find
 }
 
-// given is what all replicas at work let through that a controller gave
-// something, in tokens per second; the rest lets its initial share through.
+// given is what all replicas at work let through that a controller gave more than
+// they came up with, in tokens per second; the rest lets its initial share
+// through, whatever anybody does.
 func (h *house) given() float64 {
 	sum := 0.0
 	for _, r := range h.replicas {
-		if s, _ := r.Coordinator.State("ibkr"); !r.gone && shareOf(s) > 0 {
+		if s, _ := r.Coordinator.State("ibkr"); !r.gone && shareOf(s) > h.initial {
 			sum += s.EffectivePerSecond
 		}
 	}
