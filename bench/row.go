@@ -26,6 +26,7 @@ func groups() []group {
 		sqliteGroup(),
 		postgresGroup(),
 		tickGroup(),
+		memoryGroup(),
 		scalerGroup(),
 		eventsGroup(),
 		binariesGroup(),

@@ -208,6 +208,27 @@ func (answering) State(_ context.Context, provider string) (coordinator.State, e
 	return coordinator.State{Provider: provider, BasePerSecond: 1000, Burst: 100, EffectivePerSecond: 1000, Scale: 1, Share: 1}, nil
 }
 
+// benchTargets are as many targets, each with a coordinator and a provider of its
+// own.
+func benchTargets(n int, names metrics.Names) ([]controller.Target, error) {
+	all := make([]controller.Target, n)
+	for i := range all {
+		law, err := policy.New("step", policy.Settings{OK: 1, Soft: 0.5})
+		if err != nil {
+			return nil, err
+		}
+		id := coordinatorID(n, i)
+		all[i] = controller.Target{
+			Name: id, CoordinatorIDs: []string{id}, Names: names,
+			Combine: controller.CombineWorst, Weight: 1,
+			SoftEnter: percent(50), SoftExit: percent(40), HardEnter: percent(80), HardExit: percent(70),
+			Lease: time.Minute, StaleAfter: time.Hour, FailMode: coordinator.FailSafe, SafeScale: 0.5,
+			Providers: []controller.Provider{{Name: provider, URL: id, Gate: answering{}, LawName: "step", Law: law, Guard: controller.Guard{HardCap: 1}}},
+		}
+	}
+	return all, nil
+}
+
 // tickCost runs a controller for some ticks and returns the mean of one.
 func tickCost(ctx context.Context, server *promserver.Server, targets int) (cost, error) {
 	quiet := slog.New(slog.DiscardHandler)
@@ -221,19 +242,9 @@ func tickCost(ctx context.Context, server *promserver.Server, targets int) (cost
 	if err != nil {
 		return cost{}, err
 	}
-	all := make([]controller.Target, targets)
-	for i := range all {
-		law, err := policy.New("step", policy.Settings{OK: 1, Soft: 0.5})
-		if err != nil {
-			return cost{}, err
-		}
-		all[i] = controller.Target{
-			Name: coordinatorID(targets, i), CoordinatorIDs: []string{coordinatorID(targets, i)}, Names: names,
-			Combine: controller.CombineWorst, Weight: 1,
-			SoftEnter: percent(50), SoftExit: percent(40), HardEnter: percent(80), HardExit: percent(70),
-			Lease: time.Minute, StaleAfter: time.Hour, FailMode: coordinator.FailSafe, SafeScale: 0.5,
-			Providers: []controller.Provider{{Name: provider, URL: coordinatorID(targets, i), Gate: answering{}, LawName: "step", Law: law, Guard: controller.Guard{HardCap: 1}}},
-		}
+	all, err := benchTargets(targets, names)
+	if err != nil {
+		return cost{}, err
 	}
 	interval := 500*time.Millisecond + time.Duration(targets)*250*time.Microsecond // enough for a tick
 	c, err := controller.New(controller.Config{
