@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -64,10 +65,21 @@ func medianRound(rounds [][]result, ours, peer int) (o, p result) {
 	return median[ours], median[peer]
 }
 
-// median is the middle of an odd number of values.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+// growth says in words how a cost grows with the size, from the first of its
+// measurements to the last.
+func growth(sizes []int, costs []float64) string {
+	last := len(sizes) - 1
+	exponent := math.Log(costs[last]/costs[0]) / math.Log(float64(sizes[last])/float64(sizes[0]))
+	word := "faster than linear"
+	switch {
+	case exponent < 0.25:
+		word = "flat"
+	case exponent < 0.75:
+		word = "slower than linear"
+	case exponent < 1.25:
+		word = "linear"
+	}
+	return fmt.Sprintf("growth from %v to %v: %s (by a power of %.2f)", Figure(sizes[0]), Figure(sizes[last]), word, exponent)
 }
 
 // inParallel calls f in so many goroutines, n times in all.

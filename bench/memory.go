@@ -24,6 +24,8 @@ func memoryGroup() group {
 			if err != nil {
 				return nil, err
 			}
+			var sizes []int
+			var costs []float64
 			for _, size := range []struct {
 				targets int
 				ticks   uint64
@@ -33,12 +35,14 @@ func memoryGroup() group {
 				if err != nil {
 					return nil, err
 				}
+				sizes, costs = append(sizes, targets), append(costs, kept[1]-empty[0])
 				name := fmt.Sprintf("controller memory, %v targets", Figure(targets))
 				mebibytes := func(bytes float64) float64 { return bytes / (1 << 20) }
 				rows = append(rows,
 					atMost(1).against(name, "MiB", "limit", mebibytes(kept[1]-empty[0]), 64),
 					atMost(1.1).against(fmt.Sprintf("%s: flat over %d ticks", name, size.ticks), "MiB", fmt.Sprintf("after %d ticks", fewTicks), mebibytes(kept[1]), mebibytes(kept[0])))
 			}
+			rows[len(rows)-2].note = growth(sizes, costs)
 			return rows, nil
 		},
 	}

@@ -52,6 +52,7 @@ func measureTicks(ctx context.Context, _ int) (rows []Row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, held.stop()) }()
+	var walls, cpus []float64
 	for _, targets := range fleets {
 		ours, err := held.undisturbed(ctx, func() (cost, error) { return tickCost(ctx, held.server, targets) })
 		if err != nil {
@@ -66,7 +67,9 @@ func measureTicks(ctx context.Context, _ int) (rows []Row, err error) {
 		rows = append(rows,
 			atMost(1./50).against(name+": Prometheus' processor time", "ms", "one query per target", millis(ours.cpu), millis(theirs.cpu)),
 			atMost(1./20).against(name+": wall time", "ms", "one query per target", millis(ours.wall), millis(theirs.wall)))
+		cpus, walls = append(cpus, ours.cpu.Seconds()), append(walls, ours.wall.Seconds())
 	}
+	rows[len(rows)-2].note, rows[len(rows)-1].note = growth(fleets, cpus), growth(fleets, walls)
 	return rows, nil
 }
 

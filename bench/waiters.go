@@ -21,13 +21,16 @@ func waitersGroup() group {
 			"x/time/rate does the same with SetLimit.",
 		measure: func(ctx context.Context, _ int) ([]Row, error) {
 			var rows []Row
-			for _, n := range []int{1_000, 10_000, 100_000} {
-				more, err := measureWaiters(ctx, n)
+			var costs []float64
+			sizes := []int{1_000, 10_000, 100_000}
+			for _, n := range sizes {
+				more, cpu, err := measureWaiters(ctx, n)
 				if err != nil {
 					return nil, err
 				}
-				rows = append(rows, more...)
+				rows, costs = append(rows, more...), append(costs, cpu.Seconds())
 			}
+			rows[len(rows)-1].note = "processor time in all, " + growth(sizes, costs)
 			return rows, nil
 		},
 	}
@@ -35,22 +38,22 @@ func waitersGroup() group {
 
 const wakeLimit = 3 * time.Second
 
-func measureWaiters(ctx context.Context, n int) ([]Row, error) {
+func measureWaiters(ctx context.Context, n int) (rows []Row, cpu time.Duration, err error) {
 	perSecond, burst := float64(n)/2, n/50
 	times, cpu, err := wakeOurs(ctx, n, perSecond, burst)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	theirs, err := wakeTheirs(ctx, n, perSecond, burst)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	size := fmt.Sprintf("%v waiters, rate 0 -> base", Figure(n))
 	served := atLeast(1).against(size+": served", "waiters", "x/time/rate WaitN", float64(len(times)), float64(theirs))
 	served.Bar, served.Holds = "all", len(times) == n
 	served.note = fmt.Sprintf("%.1f µs of processor time a waiter", cpu.Seconds()*1e6/float64(n))
 	worst := atMost(1).against(size+": worst second", "tokens", "base + burst", float64(mostInASecond(times)), perSecond+float64(burst))
-	return []Row{served, worst}, nil
+	return []Row{served, worst}, cpu, nil
 }
 
 // wakeOurs lets n calls wait at scale 0 and raises it. It returns when each got
