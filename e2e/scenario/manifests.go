@@ -29,9 +29,11 @@ var Manifests = Scenario{Name: "manifests", Limit: 5 * time.Minute, Run: func(ct
 	if err != nil {
 		return err
 	}
-	definition := filepath.Join(module, "example", "prometheus-operator-crd", "monitoring.coreos.com_servicemonitors.yaml")
-	if err := e.Cluster.InstallDefinitions(ctx, definition); err != nil {
-		return err
+	definitions := filepath.Join(module, "example", "prometheus-operator-crd")
+	for _, kind := range []string{"servicemonitors", "prometheusrules"} {
+		if err := e.Cluster.InstallDefinitions(ctx, filepath.Join(definitions, "monitoring.coreos.com_"+kind+".yaml")); err != nil {
+			return err
+		}
 	}
 	if err := e.refusesWhatIsWrong(ctx); err != nil {
 		return err
@@ -119,21 +121,17 @@ func (e *Env) everyKustomization(ctx context.Context) (map[string][]*cluster.Obj
 	for _, o := range overlays {
 		folders[o.Name()] = filepath.Join("overlays", o.Name())
 	}
-	// A component is rendered with the base, as a user's own overlay would.
-	own := filepath.Join(e.dir, "service-monitor")
-	if err := os.MkdirAll(own, 0o755); err != nil {
-		return nil, err
-	}
-	up, err := filepath.Rel(own, folder)
-	if err != nil {
-		return nil, err
-	}
-	text := fmt.Sprintf("namespace: headgate\nresources: [%[1]s/base]\ncomponents: [%[1]s/components/service-monitor]\n", up)
-	if err := os.WriteFile(filepath.Join(own, "kustomization.yaml"), []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	if folders["service-monitor"], err = filepath.Rel(folder, own); err != nil {
-		return nil, err
+	for name, components := range map[string][]string{
+		"service-monitor": {"keda/components/service-monitor"},
+		"monitoring":      {"prometheus", "grafana"},
+	} {
+		own, err := e.withComponents(name, components)
+		if err != nil {
+			return nil, err
+		}
+		if folders[name], err = filepath.Rel(folder, own); err != nil {
+			return nil, err
+		}
 	}
 	rendered := map[string][]*cluster.Object{}
 	for name, folder := range folders {
@@ -142,6 +140,26 @@ func (e *Env) everyKustomization(ctx context.Context) (map[string][]*cluster.Obj
 		}
 	}
 	return rendered, nil
+}
+
+// withComponents writes a kustomization of the base with components, which are
+// folders in the folder of deployments, as a user's own overlay would be. It
+// returns its folder.
+func (e *Env) withComponents(name string, components []string) (string, error) {
+	own := filepath.Join(e.dir, name)
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return "", err
+	}
+	up, err := filepath.Rel(own, e.Deploy)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "namespace: %s\nresources: [%s/keda/base]\ncomponents:\n", shippedNamespace, up)
+	for _, c := range components {
+		fmt.Fprintf(&text, "  - %s/%s\n", up, c)
+	}
+	return own, os.WriteFile(filepath.Join(own, "kustomization.yaml"), []byte(text.String()), 0o644)
 }
 
 // wouldTake asks the server whether it would take an object, and each pod that
