@@ -27,7 +27,7 @@ const (
 )
 
 // lookUpEvery is the least time between two look-ups of a name.
-const lookUpEvery = 5 * time.Second
+const lookUpEvery = 2 * time.Second
 
 const wantAddress = "one address such as http://127.0.0.1:9400, several separated by commas, " +
 	"dns+http://name:9400 for all addresses of a name, or series+http:// for the instances of the series"
