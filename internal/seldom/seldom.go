@@ -14,7 +14,7 @@ const (
 	longest = 24 * time.Hour // between two times
 	forgets = time.Hour      // after so long without it, it is new again
 
-	// settled is how long a condition may last that was not told.
+	// settled is how long a state may last that was not told.
 	settled = time.Hour
 )
 
@@ -49,35 +49,81 @@ func (l *Line) said(now time.Time) (leftOut int) {
 	return leftOut
 }
 
-// Condition is something that holds or does not, and may come and go faster than
-// anybody wants to read. Whoever reads what was told knows how it is now, or how
-// it was an hour ago at most. Its zero value is one that does not hold, and
-// nobody was told of anything.
-type Condition struct {
-	line  Line
-	told  bool      // that it holds
-	other time.Time // since when it is not as was told; zero while it is
+// State is how something is, where that may change faster than anybody wants to
+// read. Its zero value, and S's, is the usual state, and nobody was told of
+// another. Whoever reads what was told knows how it is now, or how it was an hour
+// ago at most.
+type State[S comparable] struct {
+	told    S
+	lines   map[S]*Line // of the states that are not the usual one
+	now     S
+	other   time.Time // since when it is not as was told; zero while it is
+	leftOut int
 }
 
-// Now takes in whether it holds. It reports whether that is to be told, and how
-// often it came without being told since the last time. That it goes is told
-// where it was told that it came.
-func (c *Condition) Now(now time.Time, holds bool) (leftOut int, tell bool) {
-	switch {
-	case holds == c.told:
-		c.other = time.Time{}
+// Now takes in how it is. It reports whether that is to be told, and how many
+// changes were left out since the last time. That it is as usual again is told
+// where it was told that it was not.
+func (s *State[S]) Now(now time.Time, is S) (leftOut int, tell bool) {
+	var usual S
+	came := is != s.now
+	s.now = is
+	if is == s.told {
+		s.other = time.Time{}
 		return 0, false
-	case !holds:
+	}
+	if s.other.IsZero() {
+		s.other = now
+	}
+	switch line := s.line(now, is); {
+	case is == usual:
 		tell = true
-	case c.other.IsZero():
-		c.other = now
-		leftOut, tell = c.line.Tell(now)
-	case !now.Before(c.line.next) || now.Sub(c.other) >= settled:
-		leftOut, tell = max(0, c.line.leftOut-1), true // without this very time
-		c.line.said(now)
+	case came:
+		_, tell = line.Tell(now)
+	case !now.Before(line.next) || now.Sub(s.other) >= settled:
+		line.said(now)
+		s.leftOut-- // which was this one
+		tell = true
 	}
-	if tell {
-		c.told, c.other = holds, time.Time{}
+	if !tell {
+		if came {
+			s.leftOut++
+		}
+		return 0, false
 	}
-	return leftOut, tell
+	return s.Told(is), true
 }
+
+// Told notes that it was told how it is for a reason of its own, and returns how
+// many changes were left out since the last time.
+func (s *State[S]) Told(is S) (leftOut int) {
+	s.now, s.told, s.other = is, is, time.Time{}
+	leftOut, s.leftOut = s.leftOut, 0
+	return leftOut
+}
+
+// line is the one of a state, and nil for the usual one. Those that are as good
+// as new are forgotten.
+func (s *State[S]) line(now time.Time, is S) *Line {
+	var usual S
+	if is == usual {
+		return nil
+	}
+	if line := s.lines[is]; line != nil {
+		return line
+	}
+	if s.lines == nil {
+		s.lines = map[S]*Line{}
+	}
+	for other, line := range s.lines {
+		if now.Sub(line.asked) >= forgets {
+			delete(s.lines, other)
+		}
+	}
+	line := &Line{}
+	s.lines[is] = line
+	return line
+}
+
+// Condition is a state that holds or does not.
+type Condition = State[bool]

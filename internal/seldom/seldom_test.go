@@ -127,6 +127,31 @@ func TestAConditionThatStaysAfterItCameAndWentForDaysIsToldWithinTheHour(t *test
 	}
 }
 
+func TestEachStateHasWaitsOfItsOwn(t *testing.T) {
+	var s State[string]
+	var got []string
+	at := begin
+	for _, is := range []string{"late", "", "late", "", "gone", "late", "gone", ""} {
+		if _, tell := s.Now(at, is); tell {
+			got = append(got, is)
+		}
+		at = at.Add(time.Second)
+	}
+	if diff := cmp.Diff([]string{"late", "", "gone", ""}, got); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
+
+func TestStatesOfLongAgoAreForgotten(t *testing.T) {
+	var s State[int]
+	for i := range 1000 {
+		s.Now(begin.Add(time.Duration(i)*time.Minute), i+1)
+	}
+	if most := int(forgets / time.Minute); len(s.lines) > most {
+		t.Errorf("%d states are remembered, of which an hour has %d", len(s.lines), most)
+	}
+}
+
 func TestWhatWasToldOfAConditionIsNeverWrongForMoreThanAnHour(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c Condition
