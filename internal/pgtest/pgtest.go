@@ -221,7 +221,7 @@ func programs() (string, error) {
 // PostgreSQL refuses. It hands the folder over to whom it chooses.
 func account(folder string) (*syscall.SysProcAttr, error) {
 	attr := &syscall.SysProcAttr{}
-	endWithParent(attr)
+	testserver.EndWithParent(attr, syscall.SIGQUIT)
 	if os.Getuid() != 0 {
 		return attr, nil
 	}

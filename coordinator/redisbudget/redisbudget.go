@@ -1,0 +1,163 @@
+// Package redisbudget keeps a provider's budget on a Redis or Valkey server, for
+// all replicas that share it. It is a coordinator.SharedBudget.
+//
+// The budget is one token bucket, which is one hash on the server. A script draws
+// from it, by the server's own clock, so that the replicas' clocks do not matter:
+// they only count how long ago something was. In any span of time T all replicas
+// together use at most base*T + burst tokens. For that the bucket itself holds a
+// little less than the burst: what comes in within the hold, which is how late a
+// token may be used.
+package redisbudget
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/invalid"
+)
+
+//go:embed draw.lua
+var drawScript string
+
+// Config says which budget it is. All replicas that share it have to give the
+// same.
+type Config struct {
+	URL string // redis://user:password@host:port/database, rediss:// with TLS, or unix:///path
+	Key string // of the hash; 1 to 512 bytes
+
+	BasePerSecond float64 // of the whole budget; > 0
+	Burst         int     // of all replicas together; >= 1
+}
+
+const (
+	timeout = 300 * time.Millisecond // of a call
+	every   = 300 * time.Millisecond // at least, a replica draws
+
+	// lost is a little more than a replica's last second of counting as there, the
+	// quarter of a second that tokens are promised ahead, the longest that the last
+	// of these takes to come, and the hold; see draw.lua.
+	lost = 1500 * time.Millisecond
+
+	mostHold   = 50 * time.Millisecond
+	longestKey = 512
+)
+
+// Budget is a provider's budget on a server.
+type Budget struct {
+	client *redis.Client
+	script *redis.Script
+	keys   []string
+	id     string
+
+	rate       float64
+	room, hold time.Duration
+
+	// The server's clock: what it was when it last answered, and when that came in.
+	// So it is not known to be later than it is.
+	clock    int64 // microseconds since 1970
+	answered time.Time
+}
+
+// New returns a budget. It connects when it is used; Close ends it. The error
+// joins an *invalid.Value for each wrong field.
+func New(c Config) (*Budget, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	options, err := redis.ParseURL(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	// One call at a time; what was not answered in time is not asked again, for it
+	// may have been done, and its connection is closed.
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
+	options.ContextTimeoutEnabled = true
+	options.MaxRetries, options.DialerRetries = -1, 1
+	options.PoolSize, options.MinIdleConns = 1, 0
+	options.Protocol, options.DisableIdentity = 2, true
+
+	fill := time.Duration(float64(c.Burst) / c.BasePerSecond * float64(time.Second))
+	hold := min(mostHold, fill/2)
+	return &Budget{
+		client: redis.NewClient(options), script: redis.NewScript(drawScript),
+		keys: []string{c.Key}, id: rand.Text(),
+		rate: c.BasePerSecond, room: fill - hold, hold: hold,
+	}, nil
+}
+
+// Validate reports every field that is out of its range, joined. The fields are
+// named as in a job file.
+func (c Config) Validate() error {
+	var errs []error
+	if _, err := redis.ParseURL(c.URL); err != nil {
+		// What it says may hold the password.
+		errs = append(errs, invalid.New("redis", "a URL that cannot be read", "redis://host:port, with user:password@ and a /database where need be, rediss:// or unix://"))
+	}
+	if c.Key == "" || len(c.Key) > longestKey {
+		errs = append(errs, invalid.New("key", c.Key, fmt.Sprintf("a key of 1 to %d bytes", longestKey)))
+	}
+	if !(c.BasePerSecond > 0 && c.BasePerSecond <= 1e9) {
+		errs = append(errs, invalid.New("base_per_second", c.BasePerSecond, "a number in (0, 1e9]"))
+	}
+	if c.Burst < 1 || c.Burst > 1e9 {
+		errs = append(errs, invalid.New("burst", c.Burst, "a whole number from 1 to 1e9"))
+	}
+	return errors.Join(errs...)
+}
+
+// Terms implements coordinator.SharedBudget.
+func (b *Budget) Terms() coordinator.SharedTerms {
+	return coordinator.SharedTerms{Hold: b.hold, Every: every, Timeout: timeout, Lost: lost}
+}
+
+// Reach implements coordinator.SharedBudget.
+func (b *Budget) Reach(ctx context.Context) error {
+	now, err := b.client.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("reach the shared budget: %w", err)
+	}
+	b.clock, b.answered = now.UnixMicro(), time.Now()
+	return nil
+}
+
+// Draw implements coordinator.SharedBudget.
+func (b *Budget) Draw(ctx context.Context, d coordinator.Draw) (coordinator.Drawn, error) {
+	// Where too much time has passed since the last answer, or the server's clock
+	// was set ahead, the first try tells the time and does nothing else.
+	for range 2 {
+		granted, wait, err := b.draw(ctx, d)
+		if err != nil {
+			return coordinator.Drawn{}, fmt.Errorf("draw from the shared budget: %w", err)
+		}
+		if granted >= 0 {
+			return coordinator.Drawn{Tokens: granted, Wait: wait}, nil
+		}
+	}
+	return coordinator.Drawn{}, errors.New("draw from the shared budget: the server's clock runs away")
+}
+
+func (b *Budget) draw(ctx context.Context, d coordinator.Draw) (granted int, wait time.Duration, err error) {
+	sent := b.clock + time.Since(b.answered).Microseconds()
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 17, 64) }
+	answer, err := b.script.Run(ctx, b.client, b.keys, number(b.rate), b.room.Microseconds(), b.hold.Microseconds(),
+		b.id, sent, number(d.Share), d.Need, max(d.Need, d.Want), number(d.Unused)).Int64Slice()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(answer) != 4 {
+		return 0, 0, fmt.Errorf("the script answered %d numbers, want 4", len(answer))
+	}
+	b.clock, b.answered = answer[3], time.Now()
+	return int(answer[0]), time.Duration(answer[1]) * time.Microsecond, nil
+}
+
+// Close closes the connection to the server.
+func (b *Budget) Close() error { return b.client.Close() }

@@ -1,0 +1,115 @@
+package redisbudget
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func client(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(options)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// timed is the script with a clock of the test.
+var timed = redis.NewScript(strings.Replace(drawScript, "redis.call('TIME')", "{0, ARGV[10]}", 1))
+
+func run(t *testing.T, c *redis.Client, key string, clock int64, of call) answer {
+	t.Helper()
+	number := func(v float64) string { return fmt.Sprintf("%.17g", v) }
+	all, err := timed.Run(context.Background(), c, []string{key}, number(of.Rate), of.Room, of.Hold, of.ID, of.Sent,
+		number(of.Share), of.Need, of.Want, number(of.Unused), clock).Int64Slice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{all[0], all[1], all[2], all[3]}
+}
+
+func TestTheScriptDoesWhatTheModelDoes(t *testing.T) {
+	server := client(t, redistest.Start(t).URL())
+	budgets := 0
+	rapid.Check(t, func(r *rapid.T) {
+		budgets++
+		key, m := fmt.Sprint("budget", budgets), newModel()
+		rate := rapid.Float64Range(0.1, 1e6).Draw(r, "rate")
+		fill := rapid.Int64Range(1000, 10_000_000).Draw(r, "fill")
+		hold := min(50_000, fill/2)
+		clock := rapid.Int64Range(1e15, 2e15).Draw(r, "clock")
+		for range rapid.IntRange(1, 60).Draw(r, "calls") {
+			clock += rapid.OneOf(rapid.Int64Range(0, 30_000), rapid.Int64Range(0, 3_000_000),
+				rapid.Int64Range(-2_000_000, 0), rapid.Int64Range(0, 700_000_000)).Draw(r, "later")
+			c := call{
+				Rate: rate, Room: fill - hold, Hold: hold,
+				ID:    rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "replica"),
+				Sent:  clock - rapid.OneOf(rapid.Int64Range(0, 3000), rapid.Int64Range(0, 2_000_000)).Draw(r, "ago"),
+				Share: rapid.SampledFrom([]float64{0, 0.1, 0.25, 0.25, 0.5, 1}).Draw(r, "share"),
+				Need:  rapid.IntRange(0, 200).Draw(r, "need"),
+			}
+			c.Want = c.Need + rapid.IntRange(0, 200).Draw(r, "more")
+			if rapid.Bool().Draw(r, "gives back") {
+				c.Unused = rapid.Float64Range(0, 50).Draw(r, "unused")
+			}
+			got, want := run(t, server, key, clock, c), m.draw(clock, c)
+			// Both count in floating point, the one times and the other tokens.
+			near := func(a, b int64) bool { return max(a-b, b-a) <= 2+max(a, b)/1e6 }
+			same := cmp.Comparer(func(a, b answer) bool {
+				return a.Tokens == b.Tokens && near(a.Wait, b.Wait) && a.There == b.There && a.Clock == b.Clock
+			})
+			if diff := cmp.Diff(want, got, same); diff != "" {
+				r.Fatalf("%+v at %d (-model +script):\n%s", c, clock, diff)
+			}
+		}
+	})
+}
+
+func TestConfigReportsEverythingThatIsWrong(t *testing.T) {
+	_, err := New(Config{URL: "http://user:secret@host"})
+	var fields []string
+	for _, v := range invalid.All(err) {
+		fields = append(fields, v.Field)
+	}
+	if diff := cmp.Diff([]string{"redis", "key", "base_per_second", "burst"}, fields); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells the password: %v", err)
+	}
+}
+
+func TestABudgetDrawsWhenTheServerHasForgottenItsScript(t *testing.T) {
+	server := redistest.Start(t)
+	b, err := New(Config{URL: server.URL(), Key: "ibkr", BasePerSecond: 1000, Burst: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	ctx := context.Background()
+	raw := client(t, server.URL())
+	for range 2 {
+		d, err := b.Draw(ctx, coordinator.Draw{Need: 1, Want: 10, Share: 1})
+		if err != nil || d.Tokens < 1 {
+			t.Fatalf("drew %+v, %v", d, err)
+		}
+		if err := raw.ScriptFlush(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package pgtest
-
-import "syscall"
-
-// endWithParent does nothing: only Linux knows how.
-func endWithParent(*syscall.SysProcAttr) {}
