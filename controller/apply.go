@@ -3,12 +3,12 @@ package controller
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/seldom"
 )
 
 // outlet is one provider at its coordinator, whatever the number of targets
@@ -22,7 +22,8 @@ type outlet struct {
 	read         bool              // there is one
 	standbyUntil time.Time         // another controller holds the lease so long
 	holder       string            // that controller; empty where there is none
-	suspect      bool              // the coordinator did not answer the last time
+	standby      seldom.State[string]
+	suspect      bool // the coordinator did not answer the last time
 }
 
 // source is a target's part in an outlet.
@@ -131,7 +132,7 @@ func (c *Controller) apply(ctx context.Context, all []*application) {
 
 // settle brings the outcome into the outlet, and into the decisions and the
 // throttles of all that have a part in it.
-func (c *Controller) settle(now time.Time, a *application) {
+func (c *Controller) settle(ctx context.Context, now time.Time, a *application) {
 	o := a.outlet
 	before, read := o.state.EffectivePerSecond, o.read
 	var conflict *coordinator.ConflictError
@@ -142,14 +143,14 @@ func (c *Controller) settle(now time.Time, a *application) {
 	case told:
 		o.state, o.read, o.suspect = a.state, true, partial != nil
 		if a.apply {
-			c.standBy(o, "", time.Time{})
+			c.standBy(ctx, now, o, "", time.Time{})
 		}
 	case errors.As(a.err, &conflict) && !conflict.Stale:
 		o.suspect = false
 		if a.readBack {
 			o.state, o.read = a.state, true
 		}
-		c.standBy(o, conflict.Holder, now.Add(conflict.ExpiresIn))
+		c.standBy(ctx, now, o, conflict.Holder, now.Add(conflict.ExpiresIn))
 	default:
 		fault = applyFault(a.err)
 		if conflict != nil { // the clock has gone back since this holder's last life
@@ -189,33 +190,35 @@ func (c *Controller) settle(now time.Time, a *application) {
 			}
 			c.metrics.applyErrors.WithLabelValues(d.Target, d.Provider, string(fault)).Inc()
 		}
-		c.tell(s)
+		c.tell(ctx, now, s)
 	}
 }
 
 // tell explains a decision, and logs it where it says something new.
-func (c *Controller) tell(s source) {
+func (c *Controller) tell(ctx context.Context, now time.Time, s source) {
 	p, d := s.throttle, s.decision
 	d.Changed = p.previous == nil || !d.sameAs(p.previous)
 	d.Explanation = d.explain()
-	level := slog.LevelDebug
-	if d.Changed { // small steps add up until they are told
+	if d.Changed { // small steps add up until they are a change
 		p.previous = d
-		level = slog.LevelInfo
 	}
-	c.log.Log(context.Background(), level, "decision", "decision", d)
-	p.room.tell(c.log, d)
+	if leftOut, tell := p.news.look(now, d); tell {
+		c.log.InfoContext(ctx, "decision", "decision", d, "left_out", leftOut)
+	} else {
+		c.log.DebugContext(ctx, "decision", "decision", d)
+	}
+	p.room.tell(ctx, c.log, d)
 }
 
-// standBy notes who holds a provider's lease, and logs it when it is another.
+// standBy notes who holds a provider's lease, and logs it where it is another.
 // The empty holder is this controller.
-func (c *Controller) standBy(o *outlet, holder string, until time.Time) {
-	if o.holder != holder {
-		provider := []any{"provider", o.provider.Name, "coordinator", o.provider.URL}
+func (c *Controller) standBy(ctx context.Context, now time.Time, o *outlet, holder string, until time.Time) {
+	if leftOut, tell := o.standby.Now(now, holder); tell {
+		provider := []any{"provider", o.provider.Name, "coordinator", o.provider.URL, "left_out", leftOut}
 		if holder != "" {
-			c.log.Info("standing by: another controller holds the lease", append(provider, "holder", holder)...)
+			c.log.InfoContext(ctx, "standing by: another controller holds the lease", append(provider, "holder", holder)...)
 		} else {
-			c.log.Info("took over the lease", append(provider, "last_holder", o.holder)...)
+			c.log.InfoContext(ctx, "took over the lease", append(provider, "last_holder", o.holder)...)
 		}
 	}
 	o.holder, o.standbyUntil = holder, until

@@ -21,6 +21,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/metrics"
 )
 
@@ -74,7 +75,8 @@ type Controller struct {
 	inFlight bool      // a read is under way
 	nextRead time.Time // not before; after an error
 	backOff  *backoff.ExponentialBackOff
-	failing  string // the error last logged; empty while reads succeed
+	failing  string // the error of the last read; empty where it succeeded
+	unread   seldom.Condition
 	sequence uint64 // of the last lease
 
 	// Those that answer go through healthy, those that did not the last time
@@ -184,7 +186,7 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	}
 	now := time.Now()
 	for _, a := range all {
-		c.settle(now, a)
+		c.settle(ctx, now, a)
 	}
 	c.publish(decisions)
 	c.metrics.tick.Observe(time.Since(start).Seconds())
@@ -225,7 +227,7 @@ func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
 	c.view.fresh = false
 	select {
 	case r := <-c.reads:
-		c.take(r)
+		c.take(ctx, r)
 	default:
 	}
 	now := time.Now()
@@ -246,7 +248,7 @@ func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
 	defer patience.Stop()
 	select {
 	case r := <-c.reads:
-		c.take(r)
+		c.take(ctx, r)
 	case <-patience.C:
 		if !c.view.fresh {
 			c.view.fault, c.view.detail = FaultQueryPending, "Prometheus has not answered yet"
@@ -256,7 +258,7 @@ func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
 }
 
 // take makes a read's result the view.
-func (c *Controller) take(r readResult) {
+func (c *Controller) take(ctx context.Context, r readResult) {
 	c.inFlight = false
 	c.answered(r)
 	if r.err != nil {
@@ -264,16 +266,16 @@ func (c *Controller) take(r readResult) {
 		c.nextRead = time.Now().Add(c.backOff.NextBackOff())
 		c.view.fresh = false
 		c.view.fault, c.view.detail = FaultQueryFailed, "Prometheus could not be read: "+r.err.Error()
-		if c.failing == "" {
-			c.log.Warn("signals cannot be read", "error", r.err)
-		}
 		c.failing = r.err.Error()
+		if leftOut, tell := c.unread.Now(r.at, true); tell {
+			c.log.WarnContext(ctx, "signals cannot be read", "error", r.err, "left_out", leftOut)
+		}
 		return
 	}
-	if c.failing != "" {
-		c.log.Info("signals are read again", "last_error", c.failing)
-		c.failing = ""
+	if _, tell := c.unread.Now(r.at, false); tell {
+		c.log.InfoContext(ctx, "signals are read again", "last_error", c.failing)
 	}
+	c.failing = ""
 	c.backOff.Reset()
 	c.nextRead = time.Time{}
 	c.metrics.queryWarnings.Add(float64(r.snapshot.Warnings))

@@ -36,7 +36,8 @@ type throttle struct {
 	decided time.Time // when the law decided last; zero before
 	outlet  *outlet
 
-	previous *Decision // the last one that was told of
+	previous *Decision // the last one that changed
+	news     news
 
 	limiter  *Limiter
 	deadTime deadTime

@@ -46,7 +46,7 @@ func (r *Replay) Tick(ctx context.Context, now time.Time, snapshot metrics.Snaps
 	for _, a := range all {
 		a.ask(ctx)
 		a.took = 0
-		r.c.settle(now, a)
+		r.c.settle(ctx, now, a)
 	}
 	return decisions
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/controller/headroom"
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/internal/seldom"
 )
 
 // drains remembers the least and the most that a store took, over an hour or a
@@ -67,14 +68,16 @@ type room struct {
 	items   Number // what is left at the worst that was seen; NaN while that is not known
 	checked time.Time
 	began   bool // the start was reported
-	holds   bool // at the last report
+	first   bool // what was seen of the store was reported once
+	short   seldom.Condition
 	news    *roomNews
 }
 
 // roomNews is a report that an operator should hear of.
 type roomNews struct {
-	report headroom.Report
-	basis  string // of the store's least drain
+	report  headroom.Report
+	basis   string // of the store's least drain
+	leftOut int    // reports before it
 }
 
 // checkEvery is how often the headroom is worked out anew.
@@ -98,7 +101,7 @@ func (r *room) look(now time.Time, p *throttle, in policy.Input) {
 	if !r.began {
 		if report, err := headroom.Check(c); err == nil { // an error is that something is not known
 			r.began = true
-			r.news = &roomNews{report, "a store that stops altogether"}
+			r.news = &roomNews{report: report, basis: "a store that stops altogether"}
 		}
 	}
 	seen := r.drains.span()
@@ -111,16 +114,16 @@ func (r *room) look(now time.Time, p *throttle, in policy.Input) {
 	if err != nil {
 		return
 	}
-	first := r.checked.IsZero() || !r.items.Known()
 	r.checked, r.items = now, Number(report.Items)
-	if holds := report.Holds(); holds != r.holds || first && !holds {
-		r.holds = holds
-		r.news = &roomNews{report, "the least that the store took in the last hour"}
+	leftOut, tell := r.short.Now(now, !report.Holds())
+	if tell || !r.first {
+		r.first = true
+		r.news = &roomNews{report, "the least that the store took in the last hour", leftOut}
 	}
 }
 
 // tell logs a report once, as a warning where items may be lost.
-func (r *room) tell(log *slog.Logger, d *Decision) {
+func (r *room) tell(ctx context.Context, log *slog.Logger, d *Decision) {
 	if r.news == nil {
 		return
 	}
@@ -130,11 +133,12 @@ func (r *room) tell(log *slog.Logger, d *Decision) {
 	if !news.report.Holds() {
 		level, message = slog.LevelWarn, "headroom: the queue may overflow"
 	}
-	attrs := []any{"target", d.Target, "provider", d.Provider, "basis", news.basis, "headroom_items", news.report.Items}
+	attrs := []any{"target", d.Target, "provider", d.Provider, "basis", news.basis, "headroom_items", news.report.Items,
+		"left_out", news.leftOut}
 	for _, f := range news.report.Findings {
 		if !f.Holds || f.Kind == headroom.KindOverflow {
 			attrs = append(attrs, string(f.Kind), f.Arithmetic)
 		}
 	}
-	log.Log(context.Background(), level, message, attrs...)
+	log.Log(ctx, level, message, attrs...)
 }

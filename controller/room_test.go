@@ -65,7 +65,7 @@ func TestHeadroomIsToldAtTheStartAndWhenItTurns(t *testing.T) {
 	d := &Decision{Target: "bars", Provider: "ibkr"}
 	tell := func() string {
 		told.Reset()
-		room.tell(log, d)
+		room.tell(t.Context(), log, d)
 		return told.String()
 	}
 	look(3000, 1200)
