@@ -44,7 +44,7 @@ type Series struct {
 // series declares it here and builds its collector from here, so that docs,
 // dashboards and checks can be made from one list.
 func Catalog() []Series {
-	return slices.Concat(coordinatorSeries(), writeQueueSeries(), pipelineSeries(), controllerSeries(), scalerSeries())
+	return slices.Concat(coordinatorSeries(), writeQueueSeries(), pipelineSeries(), controllerSeries(), scalerSeries(), accessSeries())
 }
 
 // Find returns the series of that name from the catalog, and whether it is
