@@ -18,8 +18,8 @@ type news struct {
 
 	before  amiss // at the decision before, told or not
 	amiss   seldom.State[amiss]
-	moves   seldom.Line // of the scale
-	leftOut int         // since the last that was told
+	moves   seldom.Changes // of the scale
+	leftOut int            // since the last that was told
 }
 
 // amiss is what of a decision is not as it should be; all of it is empty where
@@ -59,16 +59,17 @@ func (n *news) look(now time.Time, d *Decision) (leftOut int, tell bool) {
 	case level != n.level || override != n.override:
 		n.level, n.override = level, override
 		n.amiss.Told(amiss)
-		n.moves = seldom.Line{}
+		n.moves = seldom.Changes{}
 		tell = true
 	case turned:
 		tell = true
-	case d.Changed && still && amiss == n.told:
-		_, tell = n.moves.Tell(now)
+	case still && amiss == n.told:
+		_, tell = n.moves.Now(now, d.Changed)
 	}
 	switch {
 	case tell:
 		n.told = amiss
+		n.moves.Told()
 		leftOut, n.leftOut = n.leftOut, 0
 	case d.Changed:
 		n.leftOut++

@@ -3,18 +3,21 @@
 // after two more, after four and so on, and in the end once a day; and what did
 // not happen for an hour is new again.
 //
-// Nothing here has a clock or a lock: callers give the time, which must not run
-// backwards, and see to it that one goroutine at a time calls.
+// Nothing here has a clock, and only Shared has a lock: callers give the time,
+// which must not run backwards, and see to it that one goroutine at a time calls.
 package seldom
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 const (
 	first   = time.Minute    // to the second time
 	longest = 24 * time.Hour // between two times
 	forgets = time.Hour      // after so long without it, it is new again
 
-	// settled is how long a state may last that was not told.
+	// settled is how long something may stay as it is without being told.
 	settled = time.Hour
 )
 
@@ -48,6 +51,46 @@ func (l *Line) said(now time.Time) (leftOut int) {
 	leftOut, l.leftOut = l.leftOut, 0
 	return leftOut
 }
+
+// Shared is a Line that several goroutines may use at once.
+type Shared struct {
+	mu   sync.Mutex
+	line Line
+}
+
+// Tell is Line's.
+func (s *Shared) Tell(now time.Time) (leftOut int, tell bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.line.Tell(now)
+}
+
+// Changes are those of one thing that has no usual state, such as a list. What
+// was told of it is so, or was so an hour before it began to rest. The zero value
+// has not changed yet.
+type Changes struct {
+	line   Line
+	untold bool
+}
+
+// Now takes in whether it has changed since the last call. It reports whether how
+// it is now is to be told, and how many changes were left out since the last time.
+func (c *Changes) Now(now time.Time, changed bool) (leftOut int, tell bool) {
+	switch {
+	case changed:
+		leftOut, tell = c.line.Tell(now)
+	case c.untold && (!now.Before(c.line.next) || now.Sub(c.line.asked) >= settled):
+		c.line.leftOut-- // the last one is told now
+		leftOut, tell = c.line.said(now), true
+	default:
+		return 0, false
+	}
+	c.untold = !tell
+	return leftOut, tell
+}
+
+// Told notes that it was told how it is for a reason of its own.
+func (c *Changes) Told() { c.untold, c.line.leftOut = false, 0 }
 
 // State is how something is, where that may change faster than anybody wants to
 // read. Its zero value, and S's, is the usual state, and nobody was told of

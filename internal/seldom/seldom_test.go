@@ -127,6 +127,23 @@ func TestAConditionThatStaysAfterItCameAndWentForDaysIsToldWithinTheHour(t *test
 	}
 }
 
+func TestChangesAreToldLessAndLessAndWhereTheyEnded(t *testing.T) {
+	var c Changes
+	var got []told
+	for at := time.Duration(0); at < 3*time.Hour; at += 5 * time.Second {
+		if leftOut, tell := c.Now(begin.Add(at), at < 20*time.Minute); tell {
+			got = append(got, told{at, leftOut})
+		}
+	}
+	want := []told{
+		{0, 0}, {time.Minute, 11}, {3 * time.Minute, 23}, {7 * time.Minute, 47}, {15 * time.Minute, 95},
+		{31 * time.Minute, 58}, // of those until it came to rest, without the last
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
+
 func TestEachStateHasWaitsOfItsOwn(t *testing.T) {
 	var s State[string]
 	var got []string
