@@ -7,6 +7,7 @@ const (
 	QueueMaxDepth      = "coordinator_queue_max_depth"
 	QueueInFlight      = "coordinator_queue_in_flight_items"
 	QueueBlockedPuts   = "coordinator_queue_blocked_puts"
+	QueueShared        = "coordinator_queue_shared"
 	QueueWait          = "coordinator_queue_wait_seconds"
 	BackpressureOK     = "coordinator_backpressure_ok"
 	BackpressureSoft   = "coordinator_backpressure_soft"
@@ -17,6 +18,8 @@ const (
 	ItemsDropped       = "coordinator_items_dropped_total"
 	ItemsDeadLettered  = "coordinator_items_dead_lettered_total"
 	ItemsRefused       = "coordinator_items_refused_total"
+	ItemsRepeated      = "coordinator_items_repeated_total"
+	ItemsGivenBack     = "coordinator_items_given_back_total"
 	WriteDuration      = "coordinator_write_duration_seconds"
 	WriteBatchItems    = "coordinator_write_batch_items"
 	WriteRetries       = "coordinator_write_retries_total"
@@ -46,6 +49,8 @@ func writeQueueSeries() []Series {
 			Help: "Items in the hands of a worker, a part of the depth."},
 		{Name: QueueBlockedPuts, Kind: Gauge, Labels: id,
 			Help: "Producers that wait for room in the write queue."},
+		{Name: QueueShared, Kind: Gauge, Labels: id,
+			Help: "1 where all replicas share one queue, so that each tells the depth, the capacity and the level of the whole: they are not added up."},
 		{Name: QueueWait, Kind: Histogram, Labels: id,
 			Help:    "Time from an item's acceptance until the store had it.",
 			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}},
@@ -67,6 +72,10 @@ func writeQueueSeries() []Series {
 			Help: "Accepted items that went to the dead letters."},
 		{Name: ItemsRefused, Kind: Counter, Labels: with(LabelReason),
 			Help: "Items that were offered and not accepted, by reason."},
+		{Name: ItemsRepeated, Kind: Counter, Labels: id,
+			Help: "Items that were offered again under a key that the durable queue had just taken; they make no second item."},
+		{Name: ItemsGivenBack, Kind: Counter, Labels: id,
+			Help: "Items that were taken from the durable queue and left for others to write."},
 		{Name: WriteDuration, Kind: Histogram, Labels: with(LabelResult),
 			Help:    "How long one write of a batch to the store took, by how it ended.",
 			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}},

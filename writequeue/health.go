@@ -1,7 +1,5 @@
 package writequeue
 
-import "github.com/failsafe-go/failsafe-go/circuitbreaker"
-
 // Status says in one word how a queue is.
 type Status string
 
@@ -28,27 +26,26 @@ type Health struct {
 
 // Health returns how the queue is now.
 func (q *Queue) Health() Health {
-	breaker := q.breaker.State()
+	reasons := q.writer.Faults()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stopped {
+	if q.room() <= 0 {
+		reasons = append(reasons, HealthFull)
+	}
+	if q.closed {
+		reasons = append(reasons, HealthDraining)
+	}
+	return NewHealth(q.stopped, reasons)
+}
+
+// NewHealth is the health of a queue that has ended, or of one that runs and has
+// these faults.
+func NewHealth(stopped bool, reasons []string) Health {
+	switch {
+	case stopped:
 		return Health{Status: StatusStopped}
+	case len(reasons) > 0:
+		return Health{Status: StatusDegraded, Reasons: reasons}
 	}
-	h := Health{Status: StatusOK}
-	for _, fault := range []struct {
-		is     bool
-		reason string
-	}{
-		{q.failing.Load(), HealthStoreFailing},
-		{breaker != circuitbreaker.ClosedState, HealthBreakerOpen},
-		{q.unburied > 0, HealthDeadLettersFailing},
-		{q.room() <= 0, HealthFull},
-		{q.closed, HealthDraining},
-	} {
-		if fault.is {
-			h.Status = StatusDegraded
-			h.Reasons = append(h.Reasons, fault.reason)
-		}
-	}
-	return h
+	return Health{Status: StatusOK}
 }

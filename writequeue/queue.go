@@ -19,13 +19,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-
-	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/pressure"
+	"github.com/headgate/headgate/writequeue/internal/levels"
+	"github.com/headgate/headgate/writequeue/internal/series"
 )
 
 // Why accepted items were dropped.
@@ -43,13 +41,10 @@ const (
 
 // Why events are published.
 const (
-	ReasonHighWatermark = "high_watermark" // the level rose
-	ReasonLowWatermark  = "low_watermark"  // the level fell
-	ReasonStoreReady    = "store_ready"    // the store took its first write
+	ReasonHighWatermark = levels.ReasonHighWatermark // the level rose
+	ReasonLowWatermark  = levels.ReasonLowWatermark  // the level fell
+	ReasonStoreReady    = levels.ReasonStoreReady    // the store took its first write
 )
-
-// eventSource is what the queue calls itself in events.
-const eventSource = "write_queue"
 
 // Queue is a bounded queue with the workers that empty it into a sink. Its
 // methods may be called by several goroutines at once. It is a
@@ -61,22 +56,14 @@ const eventSource = "write_queue"
 type Queue struct {
 	cfg       Config
 	batchSize int // of cfg, no larger than the capacity
-	sink      Sink
-	dead      DeadLetters
 	publish   func(pressure.Event)
 	log       *slog.Logger
-	breaker   circuitbreaker.CircuitBreaker[any]
-	series    *series
+	writer    *Writer
+	series    *series.Of
+	waits     *series.Waits
 	started   time.Time // what the ring's times count from
 
-	// breakerChanged is closed and replaced at each change of the breaker's
-	// state.
-	breakerMu      sync.Mutex
-	breakerChanged chan struct{}
-
 	waiters sync.Pool // of *waiter that nobody uses
-
-	failing atomic.Bool // the last write failed in a way that may pass
 
 	mu       sync.Mutex
 	ring     ring       // items that no worker has taken
@@ -89,14 +76,11 @@ type Queue struct {
 	closed   bool       // no more intake; workers take what is left and end
 	stopped  bool       // Run has ended
 	count    counters
-	unburied int //  batches whose dead letters could not be kept, tried again now
-	tracker  *pressure.Tracker
+	judge    *levels.Judge
 
 	// Events wait here, in order, for the one goroutine that publishes.
-	events      []pressure.Event
-	publishing  bool
-	announced   bool      // an event was made at all
-	lastEventAt time.Time // events never run backwards
+	events     []pressure.Event
+	publishing bool
 }
 
 // counters are the numbers that Stats and the series show. They only rise.
@@ -106,8 +90,6 @@ type counters struct {
 	droppedDeadLetters              uint64
 	refusedFull, refusedClosed      uint64
 	refusedCancelled                uint64
-	retries, deadLetterFailures     uint64
-	breakerOpened                   uint64
 	events                          [pressure.Hard + 1]uint64
 	maxDepth                        int
 }
@@ -129,28 +111,27 @@ func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), 
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("write queue: %w", err)
 	}
-	if sink == nil || dead == nil {
-		return nil, fmt.Errorf("write queue: %w", invalid.Missing("sink and dead letters", "both"))
-	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{
-		cfg:            cfg,
-		batchSize:      min(cfg.BatchSize, cfg.Capacity),
-		sink:           sink,
-		dead:           dead,
-		publish:        publish,
-		log:            log.With("coordinator_id", cfg.CoordinatorID),
-		series:         newSeries(cfg.CoordinatorID),
-		started:        time.Now(),
-		breakerChanged: make(chan struct{}),
-		ring:           ring{limit: cfg.Capacity},
-		blocked:        list.New(),
-		tracker:        pressure.NewTracker(cfg.Marks.Thresholds(cfg.Capacity)),
+	log = log.With("coordinator_id", cfg.CoordinatorID)
+	writer, err := NewWriter(cfg, sink, dead, BuryRest, log)
+	if err != nil {
+		return nil, fmt.Errorf("write queue: %w", err)
 	}
-	q.breaker = q.newBreaker()
-	return q, nil
+	return &Queue{
+		cfg:       cfg,
+		batchSize: min(cfg.BatchSize, cfg.Capacity),
+		publish:   publish,
+		log:       log,
+		writer:    writer,
+		series:    series.New(cfg.CoordinatorID, false),
+		waits:     series.NewWaits(cfg.CoordinatorID),
+		started:   time.Now(),
+		ring:      ring{limit: cfg.Capacity},
+		blocked:   list.New(),
+		judge:     levels.New(cfg.CoordinatorID, cfg.Marks.Thresholds(cfg.Capacity)),
+	}, nil
 }
 
 // Put offers items and returns how many of them were accepted; these are always
@@ -183,14 +164,14 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 	}
 	if q.cfg.Overflow == DropOldest {
 		q.admitDropping(items, now)
-		q.judge(now)
+		q.observe(now)
 		q.unlockAndPublish()
 		return len(items), nil
 	}
 	// Where producers wait there is no room, so nobody is overtaken.
 	accepted = min(len(items), q.room())
 	q.admit(items[:accepted], now)
-	q.judge(now)
+	q.observe(now)
 	rest := items[accepted:]
 	if len(rest) == 0 {
 		q.unlockAndPublish()
@@ -278,9 +259,9 @@ func (q *Queue) admitDropping(items []Item, now time.Duration) {
 	q.admit(items, now)
 }
 
-// settle takes n items out of the workers' hands and lets those in that wait
+// leave takes n items out of the workers' hands and lets those in that wait
 // for their room. The caller has counted where the items went.
-func (q *Queue) settle(n int, now time.Duration) {
+func (q *Queue) leave(n int, now time.Duration) {
 	q.inFlight -= n
 	for place := q.blocked.Front(); place != nil && q.room() > 0; place = q.blocked.Front() {
 		w := place.Value.(*waiter)
@@ -293,7 +274,7 @@ func (q *Queue) settle(n int, now time.Duration) {
 		q.blocked.Remove(place)
 		w.done <- struct{}{}
 	}
-	q.judge(now)
+	q.observe(now)
 }
 
 // close ends the intake: producers that wait are sent home, and the workers are
@@ -313,42 +294,22 @@ func (q *Queue) close() {
 	}
 }
 
-// judge holds the depth against the marks and notes an event when it crossed
+// observe holds the depth against the marks and notes an event when it crossed
 // one.
-func (q *Queue) judge(now time.Duration) {
-	before, _ := q.tracker.Level()
-	level, changed := q.tracker.Observe(q.started.Add(now), float64(q.depth()), pressure.OK)
-	if !changed {
-		return
+func (q *Queue) observe(now time.Duration) {
+	if reason, crossed := q.judge.Observe(q.started.Add(now), q.depth()); crossed {
+		q.note(reason)
 	}
-	reason := ReasonHighWatermark
-	if level < before {
-		reason = ReasonLowWatermark
-	}
-	q.note(level, reason)
 }
 
 // note puts an event in the row of those to be published.
-func (q *Queue) note(level pressure.Level, reason string) {
-	now := time.Now()
-	if now.Before(q.lastEventAt) {
-		now = q.lastEventAt
-	}
-	q.lastEventAt, q.announced = now, true
+func (q *Queue) note(reason string) {
+	e := q.judge.Event(reason, q.depth(), q.cfg.Capacity)
 	if q.publish == nil {
 		return
 	}
-	q.events = append(q.events, pressure.Event{
-		CoordinatorID: q.cfg.CoordinatorID,
-		QueueSize:     q.depth(),
-		Capacity:      q.cfg.Capacity,
-		Level:         level,
-		Reason:        reason,
-		Utilization:   float64(q.depth()) / float64(q.cfg.Capacity),
-		Source:        eventSource,
-		Time:          now,
-	})
-	q.count.events[level]++
+	q.events = append(q.events, e)
+	q.count.events[e.Level]++
 }
 
 // unlockAndPublish gives q.mu back and hands the noted events on, unless
@@ -384,8 +345,11 @@ func (q *Queue) tell(e pressure.Event) {
 }
 
 // Stats is one consistent cut through a queue's counters, in items where
-// nothing else is said. Accepted = Written + Waiting + Dropped + DeadLettered
-// holds in each of them.
+// nothing else is said. Conserved holds in each of them.
+//
+// A durable queue may be shared by several processes. Then Waiting, Capacity,
+// MaxDepth and Level are those of the whole, and all else is what this process
+// did.
 type Stats struct {
 	CoordinatorID string         `json:"coordinator_id"`
 	Accepted      uint64         `json:"accepted"`
@@ -399,6 +363,30 @@ type Stats struct {
 	Capacity      uint64         `json:"capacity"`
 	BlockedPuts   int            `json:"blocked_puts"` // producers that wait for room
 	Level         pressure.Level `json:"level"`
+
+	Durable *Durable `json:"durable,omitempty"` // nil for a queue in memory
+}
+
+// Durable is what a durable queue counts besides.
+type Durable struct {
+	Taken     uint64 `json:"taken"`      // into this process' hands
+	GivenBack uint64 `json:"given_back"` // of these, what was left for others to write
+	Repeated  uint64 `json:"repeated"`   // offered again under a key that the queue had just taken
+
+	// Stored is how many items the whole queue has taken since it was made. What
+	// of these does not wait was written or dead-lettered by some process.
+	Stored uint64 `json:"stored"`
+}
+
+// Conserved reports whether all items are accounted for. In memory, Accepted =
+// Written + Waiting + Dropped + DeadLettered. Of a durable queue this process can
+// only answer for what it took: Taken = Written + DeadLettered + GivenBack +
+// InFlight.
+func (s Stats) Conserved() bool {
+	if d := s.Durable; d != nil {
+		return d.Taken == s.Written+s.DeadLettered+d.GivenBack+s.InFlight
+	}
+	return s.Accepted == s.Written+s.Waiting+s.Dropped+s.DeadLettered
 }
 
 // Stats returns the counters as they are now.
@@ -409,7 +397,6 @@ func (q *Queue) Stats() Stats {
 }
 
 func (q *Queue) stats() Stats {
-	level, _ := q.tracker.Level()
 	c := &q.count
 	return Stats{
 		CoordinatorID: q.cfg.CoordinatorID,
@@ -423,6 +410,6 @@ func (q *Queue) stats() Stats {
 		MaxDepth:      uint64(c.maxDepth),
 		Capacity:      uint64(q.cfg.Capacity),
 		BlockedPuts:   q.blocked.Len(),
-		Level:         level,
+		Level:         q.judge.Level(),
 	}
 }

@@ -18,22 +18,20 @@ type batch struct {
 	runs  []run // their numbers add up to the items'
 }
 
-// split parts a batch after its first n items. The first part goes on using the
-// memory of b; the runs of the second part are its own.
-func (b batch) split(n int) (first, second batch) {
+// next takes the runs of the next n items out of the batch.
+func (b *batch) next(n int) []run {
 	i, left := 0, n
 	for left > 0 && b.runs[i].n <= left {
 		left -= b.runs[i].n
 		i++
 	}
-	second.items = b.items[n:]
-	second.runs = append([]run(nil), b.runs[i:]...)
-	first.items, first.runs = b.items[:n], b.runs[:i]
+	taken := b.runs[:i:i]
+	b.runs = b.runs[i:]
 	if left > 0 {
-		second.runs[0].n -= left
-		first.runs = append(append([]run(nil), first.runs...), run{left, b.runs[i].accepted})
+		taken = append(taken, run{left, b.runs[0].accepted})
+		b.runs[0].n -= left
 	}
-	return first, second
+	return taken
 }
 
 // ring is a first-in-first-out store of items that allocates only while it

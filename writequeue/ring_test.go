@@ -88,25 +88,23 @@ func TestTheRingIsASlice(t *testing.T) {
 	})
 }
 
-func TestABatchIsSplitWithItsTimes(t *testing.T) {
+func TestARunIsTakenFromABatchPartByPart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b batch
 		for i := range rapid.IntRange(1, 10).Draw(t, "runs") {
 			n := rapid.IntRange(1, 5).Draw(t, "items")
 			b.runs = append(b.runs, run{n, time.Duration(i)})
-			for j := range n {
-				b.items = append(b.items, Item{Key: fmt.Sprint(i, "-", j)})
-			}
+			b.items = append(b.items, make([]Item, n)...)
 		}
 		want := each(b)
-		n := rapid.IntRange(0, len(b.items)).Draw(t, "first")
-		first, second := b.split(n)
-		if diff := cmp.Diff(want, append(each(first), each(second)...)); diff != "" || len(first.items) != n {
-			t.Fatalf("%d items first, want %d; all (-want +got):\n%s", len(first.items), n, diff)
+		var got []timed
+		for left := len(b.items); left > 0; {
+			n := rapid.IntRange(0, left).Draw(t, "next")
+			got = append(got, each(batch{items: make([]Item, n), runs: b.next(n)})...)
+			left -= n
 		}
-		again, rest := second.split(len(second.items) / 2)
-		if diff := cmp.Diff(want, append(append(each(first), each(again)...), each(rest)...)); diff != "" {
-			t.Fatalf("split twice (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, got); diff != "" || len(b.runs) > 0 {
+			t.Fatalf("%d runs are left; all (-want +got):\n%s", len(b.runs), diff)
 		}
 	})
 }

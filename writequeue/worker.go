@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
 var (
@@ -28,6 +26,8 @@ type worker struct {
 
 	timer *time.Timer
 	hands batch // as long as a batch may be
+	taken batch // what it has in its hands; the runs only of what is not settled
+	queue *Queue
 }
 
 // Run writes what is put until ctx ends. Then it takes no more, goes on
@@ -73,22 +73,22 @@ func (q *Queue) Run(ctx context.Context) error {
 // work takes batches and delivers them until there are no more to come, or ctx
 // ends.
 func (q *Queue) work(ctx context.Context) {
-	w := &worker{
-		wake:  make(chan struct{}, 1),
-		hands: batch{items: make([]Item, q.batchSize)},
-		timer: time.NewTimer(0),
-	}
+	w := q.newWorker()
+	w.timer = time.NewTimer(0)
 	defer w.timer.Stop()
 	for {
-		b := q.take(ctx, w)
-		if len(b.items) == 0 {
+		w.taken = q.take(ctx, w)
+		if len(w.taken.items) == 0 {
 			return
 		}
-		q.series.batchItems.Observe(float64(len(b.items)))
-		q.deliver(ctx, b, 0)
-		clear(b.items)
-		w.hands.runs = b.runs // which may have grown
+		w.hands.runs = w.taken.runs // which may have grown
+		q.writer.Deliver(ctx, ctx, w.taken.items, w)
+		clear(w.taken.items)
 	}
+}
+
+func (q *Queue) newWorker() *worker {
+	return &worker{wake: make(chan struct{}, 1), hands: batch{items: make([]Item, q.batchSize)}, queue: q}
 }
 
 // take waits for a batch and moves it into the worker's hands. A batch is due
@@ -199,214 +199,48 @@ func (q *Queue) callWorker() {
 	w.wake <- struct{}{}
 }
 
-// deliver brings a batch to the store or to the dead letters, whatever it takes, and returns when none of them is left. attempts is how many writes
-// were tried with them before. When ctx ends, what is not written goes to the
-// dead letters.
-func (q *Queue) deliver(ctx context.Context, b batch, attempts int) {
-	var again *backoff.ExponentialBackOff // while neither the store nor the dead letters take it
-	for {
-		tried, err := q.write(ctx, b.items)
-		attempts += tried
-		if err == nil {
-			q.written(b)
-			break
-		}
-		if half := len(b.items) / 2; half > 0 && IsPermanent(err) {
-			first, second := b.split(half)
-			q.deliver(ctx, first, attempts)
-			q.deliver(ctx, second, attempts)
-			break
-		}
-		if q.bury(ctx, b.items, attempts, err) {
-			break
-		}
-		if ctx.Err() != nil {
-			q.lose(len(b.items))
-			break
-		}
-		if again == nil {
-			again = q.newBackOff()
-			q.addUnburied(1)
-		}
-		pause(ctx, again.NextBackOff())
-	}
-	if again != nil {
-		q.addUnburied(-1)
-	}
+// Settle counts what became of the next n items of the worker's hands.
+func (w *worker) Settle(n int, what Outcome) {
+	runs := w.taken.next(n)
+	w.queue.settle(n, runs, what)
 }
 
-// write tries to write the items as often as the settings allow. It returns
-// how often it tried and the last error: the store's, or ctx's where the store
-// was not asked.
-func (q *Queue) write(ctx context.Context, items []Item) (tried int, err error) {
-	if err := q.permit(ctx); err != nil {
-		return 0, err
-	}
-	err = q.writeOnce(ctx, items)
-	if err != nil && !IsPermanent(err) {
-		return q.writeAgain(ctx, items, err)
-	}
-	return 1, err
-}
-
-// writeAgain goes on after a first try that failed with last, which may pass.
-func (q *Queue) writeAgain(ctx context.Context, items []Item, last error) (tried int, err error) {
-	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		if tried > 0 {
-			if err := q.permit(ctx); err != nil {
-				return struct{}{}, err
-			}
-			q.mu.Lock()
-			q.count.retries++
-			q.mu.Unlock()
-			last = q.writeOnce(ctx, items)
-		}
-		tried++
-		return struct{}{}, last
-	}, backoff.WithBackOff(q.newBackOff()), backoff.WithMaxTries(uint(q.cfg.Retry.Attempts)), backoff.WithMaxElapsedTime(0))
-	if err == nil {
-		return tried, nil
-	}
-	return tried, last // Retry takes the mark of a permanent error off
-}
-
-// writeOnce asks the store once, and tells the breaker and the series.
-func (q *Queue) writeOnce(ctx context.Context, items []Item) error {
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.WriteTimeout)
-	defer cancel()
-	begin := time.Now()
-	err := q.sink.Write(ctx, items)
-	took := time.Since(begin)
-
-	// A store that refuses a row is well: it answered.
-	switch {
-	case err == nil:
-		q.series.writeOK.Observe(took.Seconds())
-		q.breaker.RecordSuccess()
-	case IsPermanent(err):
-		q.series.writePermanent.Observe(took.Seconds())
-		q.breaker.RecordSuccess()
-	default:
-		q.series.writeRetryable.Observe(took.Seconds())
-		q.breaker.RecordFailure()
-	}
-	q.storeFails(err)
-	return err
-}
-
-// storeFails notes whether the store failed in a way that may pass, and logs
-// when that changed.
-func (q *Queue) storeFails(err error) {
-	failing := err != nil && !IsPermanent(err)
-	changed := q.failing.Swap(failing) != failing
-	switch {
-	case changed && failing:
-		q.log.Warn("store fails, writes are tried again", "error", err)
-	case changed:
-		q.log.Info("store answers again")
-	}
-}
-
-// written counts items that the store has.
-func (q *Queue) written(b batch) {
+// settle takes n items out of the workers' hands, counts what became of them and
+// lets those in that wait for their room.
+func (q *Queue) settle(n int, runs []run, what Outcome) {
 	now := q.now()
-	q.series.waits.observe(b.runs, now)
+	if what == Written {
+		q.waits.Observe(len(runs), func(i int) (int, time.Duration) { return runs[i].n, now - runs[i].accepted })
+	}
 	q.mu.Lock()
-	q.count.written += uint64(len(b.items))
-	q.settle(len(b.items), now)
-	if !q.announced {
-		level, _ := q.tracker.Level()
-		q.note(level, ReasonStoreReady)
+	switch what {
+	case Written:
+		q.count.written += uint64(n)
+	case DeadLettered:
+		q.count.deadLettered += uint64(n)
+	case Lost:
+		q.count.droppedDeadLetters += uint64(n)
 	}
-	q.unlockAndPublish()
-}
-
-// bury gives the items to the dead letters and reports whether they are safe
-// there.
-func (q *Queue) bury(ctx context.Context, items []Item, attempts int, cause error) bool {
-	if ctx.Err() != nil {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAppend)
-		defer cancel()
-		if ended := context.Cause(ctx); !errors.Is(cause, ended) {
-			cause = fmt.Errorf("%w, after: %w", ended, cause)
-		}
-		ctx = limited
+	q.leave(n, now)
+	if what == Written && !q.judge.Announced() {
+		q.note(ReasonStoreReady)
 	}
-	now := time.Now()
-	letters := make([]Letter, len(items))
-	for i, item := range items {
-		letters[i] = Letter{
-			Item: item, CoordinatorID: q.cfg.CoordinatorID,
-			Error: cause.Error(), Attempts: attempts, At: now,
-		}
-	}
-	err := q.dead.Append(ctx, letters)
-	q.mu.Lock()
-	if err != nil {
-		q.count.deadLetterFailures++
-		q.mu.Unlock()
-		q.log.Error("dead letters cannot be kept", "items", len(items), "error", err, "cause", cause)
-		return false
-	}
-	q.count.deadLettered += uint64(len(items))
-	q.settle(len(items), q.now())
-	q.unlockAndPublish()
-	q.log.Warn("items went to the dead letters", "items", len(items), "attempts", attempts, "cause", cause)
-	return true
-}
-
-// lose counts items that neither the store nor the dead letters took before
-// the end.
-func (q *Queue) lose(n int) {
-	q.mu.Lock()
-	q.count.droppedDeadLetters += uint64(n)
-	q.settle(n, q.now())
 	q.unlockAndPublish()
 }
 
 // buryRest gives what no worker took before the drain limit to the dead
 // letters.
 func (q *Queue) buryRest(ctx context.Context) {
-	hands := batch{items: make([]Item, q.batchSize)}
+	w := q.newWorker()
 	for {
 		q.mu.Lock()
-		b := q.ring.pop(hands)
-		q.inFlight += len(b.items)
+		w.taken = q.ring.pop(w.hands)
+		q.inFlight += len(w.taken.items)
 		q.mu.Unlock()
-		if len(b.items) == 0 {
+		if len(w.taken.items) == 0 {
 			return
 		}
-		if !q.bury(ctx, b.items, 0, errDrainLimit) {
-			q.lose(len(b.items))
-		}
-		hands.runs = b.runs
-	}
-}
-
-func (q *Queue) addUnburied(n int) {
-	q.mu.Lock()
-	q.unburied += n
-	q.mu.Unlock()
-}
-
-// newBackOff returns the delays between two tries. The library draws evenly
-// from 1-f to 1+f of its interval; three quarters of the nominal delay with a
-// third each way is 50 to 100 % of it.
-func (q *Queue) newBackOff() *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{
-		InitialInterval:     q.cfg.Retry.Initial / 4 * 3,
-		MaxInterval:         q.cfg.Retry.Max / 4 * 3,
-		Multiplier:          2,
-		RandomizationFactor: 1. / 3,
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+		w.hands.runs = w.taken.runs
+		q.writer.Bury(ctx, w.taken.items, errDrainLimit, w)
 	}
 }

@@ -1,4 +1,4 @@
-package writequeue
+package series_test
 
 import (
 	"testing"
@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/writequeue/internal/series"
 )
 
 // TestWaitsAreWhatTheLibraryMakesOfSingleObservations compares the histogram
@@ -19,22 +20,26 @@ func TestWaitsAreWhatTheLibraryMakesOfSingleObservations(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		library := metrics.NewHistogram(metrics.QueueWait)
 		one := library.WithLabelValues("bars")
-		ours := newWaits("bars")
+		ours := series.NewWaits("bars")
 		const now = time.Hour
 		for range rapid.IntRange(0, 8).Draw(t, "batches") {
+			type run struct {
+				n      int
+				waited time.Duration
+			}
 			var runs []run
 			for range rapid.IntRange(1, 30).Draw(t, "runs") {
 				waited := time.Duration(rapid.OneOf(
 					rapid.Int64Range(0, 1000), rapid.Int64Range(0, int64(time.Second)), rapid.Int64Range(0, int64(now)),
 					rapid.SampledFrom([]int64{int64(time.Millisecond), int64(time.Second), int64(2 * time.Second), int64(now)}),
 				).Draw(t, "waited"))
-				r := run{rapid.IntRange(1, 5).Draw(t, "items"), now - waited}
+				r := run{rapid.IntRange(1, 5).Draw(t, "items"), waited}
 				runs = append(runs, r)
 				for range r.n {
-					one.Observe((now - r.accepted).Seconds())
+					one.Observe(r.waited.Seconds())
 				}
 			}
-			ours.observe(runs, now)
+			ours.Observe(len(runs), func(i int) (int, time.Duration) { return runs[i].n, runs[i].waited })
 		}
 		var got, want dto.Metric
 		if err := ours.Write(&got); err != nil {

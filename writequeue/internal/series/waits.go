@@ -1,4 +1,6 @@
-package writequeue
+// Package series makes what the write queues export, so that the queue in memory
+// and the durable one tell the same under the same names.
+package series
 
 import (
 	"maps"
@@ -14,10 +16,10 @@ import (
 	"github.com/headgate/headgate/metrics"
 )
 
-// waits is a histogram, of classic and native buckets, of how long items were in
+// Waits is a histogram, of classic and native buckets, of how long items were in
 // the queue. The client library's takes one observation at a time; this one takes
 // those of a whole run at once, which have the same value.
-type waits struct {
+type Waits struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair
 	bounds []float64 // upper ones of the classic buckets, rising
@@ -41,10 +43,11 @@ const (
 	mostNative   = 100
 )
 
-func newWaits(id string) *waits {
+// NewWaits returns the histogram of the queue of that coordinator.
+func NewWaits(id string) *Waits {
 	series, _ := metrics.Find(metrics.QueueWait)
 	label, value := metrics.LabelCoordinatorID, id
-	return &waits{
+	return &Waits{
 		desc:    metrics.Desc(metrics.QueueWait),
 		labels:  []*dto.LabelPair{{Name: &label, Value: &value}},
 		bounds:  series.Buckets,
@@ -55,18 +58,19 @@ func newWaits(id string) *waits {
 	}
 }
 
-// observe counts the items of the runs, which were all written now, a time since
-// the queue was made.
-func (w *waits) observe(runs []run, now time.Duration) {
+// Observe counts items that were written now, in so many runs. Of each, run tells
+// the number of its items and how long they waited.
+func (w *Waits) Observe(runs int, run func(i int) (items int, waited time.Duration)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, r := range runs {
-		w.add((now - r.accepted).Seconds(), uint64(r.n))
+	for i := range runs {
+		items, waited := run(i)
+		w.add(waited.Seconds(), uint64(items))
 	}
 }
 
 // add counts n items that waited so many seconds. w.mu is held.
-func (w *waits) add(seconds float64, n uint64) {
+func (w *Waits) add(seconds float64, n uint64) {
 	seconds = max(0, seconds)
 	w.sum += seconds * float64(n)
 	i, _ := slices.BinarySearch(w.bounds, seconds)
@@ -83,7 +87,7 @@ func (w *waits) add(seconds float64, n uint64) {
 }
 
 // coarsen makes one native bucket of two.
-func (w *waits) coarsen() {
+func (w *Waits) coarsen() {
 	coarse := make(map[int]uint64, len(w.native))
 	for k, n := range w.native {
 		coarse[(k+1)>>1] += n
@@ -93,10 +97,10 @@ func (w *waits) coarsen() {
 }
 
 // Desc implements prometheus.Metric.
-func (w *waits) Desc() *prometheus.Desc { return w.desc }
+func (w *Waits) Desc() *prometheus.Desc { return w.desc }
 
 // Write implements prometheus.Metric.
-func (w *waits) Write(out *dto.Metric) error {
+func (w *Waits) Write(out *dto.Metric) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sum, zeros, schema, threshold := w.sum, w.zeros, w.schema, prometheus.DefNativeHistogramZeroThreshold
