@@ -63,6 +63,7 @@ func (g *gate) acquire(ctx context.Context, n int) error {
 	w.n, w.since = n, now
 	g.bucket.line.join(w)
 	g.counts.waited++
+	g.fit(now)
 	g.arm(now)
 	g.mu.Unlock()
 
@@ -101,6 +102,10 @@ func (g *gate) tryAcquire(n int) error {
 	granted, err := g.take(n, now)
 	if !granted && err == nil {
 		err = ErrNoTokens
+		if g.drawer != nil {
+			g.drawer.tried = n
+			g.drawer.ring()
+		}
 	}
 	g.openIfMay(now)
 	return err
@@ -116,6 +121,9 @@ func (g *gate) take(n int, now time.Duration) (granted bool, err error) {
 		return false, err
 	}
 	g.bucket.shut()
+	if g.drawer != nil && !g.drawer.ready(n, now) {
+		return false, nil
+	}
 	granted = g.bucket.take(n, now)
 	if granted {
 		g.granted(n, 0, now)
@@ -146,9 +154,10 @@ func (g *gate) barred(now time.Duration) error {
 }
 
 // openIfMay lets calls take tokens without the lock if nobody waits, nothing bars
-// the way, and nobody wants to see each grant in its order.
+// the way, nobody wants to see each grant in its order, and the bucket is not the
+// only place from which tokens come.
 func (g *gate) openIfMay(now time.Duration) {
-	if g.bucket.line.n == 0 && g.c.observe == nil && g.barred(now) == nil {
+	if g.bucket.line.n == 0 && g.c.observe == nil && g.drawer == nil && g.barred(now) == nil {
 		g.bucket.open()
 	}
 }
@@ -157,6 +166,9 @@ func (g *gate) openIfMay(now time.Duration) {
 func (g *gate) granted(n int, waited, now time.Duration) {
 	g.counts.grantedCalls++
 	g.counts.grantedTokens += uint64(n)
+	if g.drawer != nil {
+		g.drawer.used(n)
+	}
 	if waited > 0 {
 		g.wait.Observe(waited.Seconds())
 	}
@@ -171,14 +183,20 @@ func (g *gate) granted(n int, waited, now time.Duration) {
 // settle lets through whom it can, sets the timer for what comes next, and opens
 // the bucket where it may.
 func (g *gate) settle(now time.Duration) {
-	if g.bucket.line.n > 0 {
-		g.bucket.serve(now, func(w *waiter) {
-			g.granted(w.n, now-w.since, now)
-			w.result <- nil
-		})
+	for w := g.first(now); w != nil; w = g.first(now) {
+		g.granted(w.n, now-w.since, now)
+		w.result <- nil
 	}
 	g.arm(now)
 	g.openIfMay(now)
+}
+
+// first takes the first one out of the line if its tokens are there.
+func (g *gate) first(now time.Duration) *waiter {
+	if w := g.bucket.line.head; w == nil || g.drawer != nil && !g.drawer.ready(w.n, now) {
+		return nil
+	}
+	return g.bucket.serveFirst(now)
 }
 
 // refuseWaiting tells all who wait that they will not be served.

@@ -188,14 +188,15 @@ func (b *bucket) spend(n int, now time.Duration) bool {
 	return true
 }
 
-// serve gives those at the head of the line their tokens, calling granted for
-// each, until there are too few for the next one. The bucket is shut.
-func (b *bucket) serve(now time.Duration, granted func(*waiter)) {
-	for b.line.head != nil && b.rate > 0 && b.spend(b.line.head.n, now) {
-		w := b.line.head
-		b.line.leave(w)
-		granted(w)
+// serveFirst gives the first in line its tokens if there are as many, and returns
+// it then. The bucket is shut.
+func (b *bucket) serveFirst(now time.Duration) *waiter {
+	w := b.line.head
+	if w == nil || b.rate == 0 || !b.spend(w.n, now) {
+		return nil
 	}
+	b.line.leave(w)
+	return w
 }
 
 // setRate changes the rate from now on, for those who wait too, and leaves the
@@ -212,6 +213,15 @@ func (b *bucket) setRate(rate float64, now, rest time.Duration) {
 		since = now
 	}
 	b.restart(before, rate, now, since)
+}
+
+// setBurst changes the most tokens that the bucket holds, and leaves it shut. What
+// is in it beyond that is gone.
+func (b *bucket) setBurst(burst int, now time.Duration) {
+	b.shut()
+	before := b.current(now)
+	b.burst = min(burst, mostBurst)
+	b.restart(before, b.rate, now, max(now, before.since))
 }
 
 // current is the epoch, a new one where the old one cannot count up to now.
@@ -234,8 +244,12 @@ func (b *bucket) current(now time.Duration) *epoch {
 func (b *bucket) restart(before *epoch, rate float64, now, since time.Duration) {
 	arrived, fraction := before.at(uint64(max(0, now-before.since)))
 	tokens := arrived - b.spent
-	if tokens >= before.burst {
-		tokens, fraction = before.burst, 0
+	most := before.burst
+	if int64(b.burst) < most>>before.unit {
+		most = before.cost(b.burst)
+	}
+	if tokens >= most {
+		tokens, fraction = most, 0
 	}
 	if rate == 0 {
 		tokens, fraction = 0, 0

@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"maps"
+
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,6 +31,7 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 	}
 	calls, tokens := g.grants()
 	breaker := g.breaker.State()
+	shared := g.drawer.series()
 	g.mu.Unlock()
 
 	send := func(kind prometheus.ValueType, name string, value float64, more ...string) {
@@ -67,6 +70,15 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 	counter(metrics.ProviderOpened, counts.breakerOpened)
 	counter(metrics.LeaseExpiries, counts.leaseExpiries)
 	counter(metrics.LeaseConflicts, counts.conflicts)
+	if shared != nil {
+		gauge(metrics.SharedConnected, shared.connected)
+		counter(metrics.SharedLosses, shared.losses)
+		for _, outcome := range DrawOutcomes() {
+			counter(metrics.SharedDraws, shared.draws[outcome], string(outcome))
+		}
+		counter(metrics.SharedDrawn, shared.drawn)
+		send(prometheus.CounterValue, metrics.SharedReturned, shared.returned)
+	}
 }
 
 // grants is how many calls got their tokens, and how many these were. g.mu is
@@ -74,6 +86,28 @@ func (g *gate) collect(ch chan<- prometheus.Metric) {
 func (g *gate) grants() (calls, tokens uint64) {
 	calls, tokens = g.bucket.passages()
 	return g.counts.grantedCalls + calls, g.counts.grantedTokens + tokens
+}
+
+// drawing is what a drawer's series tell.
+type drawing struct {
+	connected float64
+	losses    uint64
+	draws     map[DrawOutcome]uint64
+	drawn     uint64
+	returned  float64
+}
+
+// series is called with the provider's lock held. There are none of a budget that
+// is not shared.
+func (d *drawer) series() *drawing {
+	if d == nil {
+		return nil
+	}
+	s := &drawing{losses: d.losses, draws: maps.Clone(d.draws), drawn: d.drawn, returned: d.returned}
+	if d.state == SharedConnected {
+		s.connected = 1
+	}
+	return s
 }
 
 func breakerValue(s circuitbreaker.State) float64 {

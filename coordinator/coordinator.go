@@ -230,8 +230,8 @@ func (c *Coordinator) CoolDown(provider, scope string, d time.Duration) {
 	c.tell(provider)
 }
 
-// Close refuses everybody who waits and all that comes after, and ends the
-// watchers. It may be called more than once.
+// Close refuses everybody who waits and all that comes after, ends the watchers,
+// and leaves the shared budgets. It may be called more than once.
 func (c *Coordinator) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -242,5 +242,10 @@ func (c *Coordinator) Close() {
 	c.mu.Unlock()
 	for _, g := range c.all() {
 		g.close()
+	}
+	for _, g := range c.all() {
+		if g.drawer != nil {
+			g.drawer.stop()
+		}
 	}
 }

@@ -18,6 +18,7 @@ type waiter struct {
 type line struct {
 	head, tail *waiter
 	n          int
+	tokens     int // that all of them want
 }
 
 // join puts a waiter at the end.
@@ -30,6 +31,7 @@ func (l *line) join(w *waiter) {
 	}
 	l.tail = w
 	l.n++
+	l.tokens += w.n
 }
 
 // leave takes a waiter out that is in line.
@@ -46,4 +48,5 @@ func (l *line) leave(w *waiter) {
 	}
 	w.before, w.behind, w.inLine = nil, nil, false
 	l.n--
+	l.tokens -= w.n
 }

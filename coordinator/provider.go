@@ -36,6 +36,12 @@ type Provider struct {
 	// (0, 1], default 1.
 	InitialShare float64
 
+	// Shared is where the tokens come from beside, where several replicas share the
+	// budget exactly: what the base and the scale allow here, and no more than is
+	// drawn there. InitialShare and the controller's share then only count while it
+	// cannot be reached. Nil for a budget of this replica's own.
+	Shared SharedBudget
+
 	// ResumeJitter is how long the bucket rests at most before it fills again
 	// when the provider was parked: each time a part of it, drawn evenly, so that
 	// providers which were parked together do not return together. 0 is no rest.
@@ -143,6 +149,7 @@ type gate struct {
 	waiters sync.Pool           // of *waiter that nobody uses
 
 	bucket bucket
+	drawer *drawer // nil for a budget of this replica's own; set once
 
 	mu        sync.Mutex
 	share     float64 // of the base rate, in (0, 1]; outlives the lease that set it
@@ -178,6 +185,9 @@ func newGate(c *Coordinator, p Provider) *gate {
 		WithDelay(p.BreakerTimeout).
 		Build()
 	now := c.now()
+	if p.Shared != nil {
+		g.drawer = newDrawer(g, p.Shared, now)
+	}
 	if p.StartInFailMode {
 		g.scales[ownerStartUp] = entry{
 			scale: p.failScale(p.SafeScale), reason: reasonStartUp, since: now,
@@ -190,12 +200,56 @@ func newGate(c *Coordinator, p Provider) *gate {
 	g.timer = time.AfterFunc(time.Hour, g.wake)
 	g.timer.Stop()
 	g.settle(now)
+	if g.drawer != nil {
+		g.drawer.start()
+	}
 	return g
 }
 
-// rate is what the share and the scales make of the base rate.
+// rate is what the share and the scales make of the base rate. While tokens are
+// drawn from a shared budget it is the share that is drawn.
 func (g *gate) rate() float64 {
-	return max(g.FloorPerSecond, g.BasePerSecond*g.share*g.scale())
+	switch rate := g.BasePerSecond * g.scale(); g.sharing() {
+	case SharedConnected:
+		return max(g.FloorPerSecond, rate)
+	case SharedLost:
+		return 0
+	default:
+		return max(g.FloorPerSecond, rate*g.share)
+	}
+}
+
+// sharing is how the provider stands to the budget that it shares, empty where it
+// has one of its own.
+func (g *gate) sharing() SharedState {
+	if g.drawer == nil {
+		return ""
+	}
+	return g.drawer.state
+}
+
+// capacity is the most tokens that the bucket holds. Of a burst that is shared it
+// is a part, while this replica uses its own share of the budget, but never less
+// than somebody waits for.
+func (g *gate) capacity() int {
+	if g.sharing() != SharedOwnShare {
+		return g.Burst
+	}
+	most := max(1, int(float64(g.Burst)*g.share))
+	for w := g.bucket.line.head; w != nil; w = w.behind {
+		most = max(most, w.n)
+	}
+	return most
+}
+
+// fit makes the bucket hold what it is to hold now.
+func (g *gate) fit(now time.Duration) {
+	if g.drawer == nil {
+		return
+	}
+	if most := min(g.capacity(), mostBurst); most != g.bucket.burst {
+		g.bucket.setBurst(most, now)
+	}
 }
 
 // breakerOpen reports whether the breaker holds calls off. One that has been
@@ -222,6 +276,10 @@ func (g *gate) observeRate(now time.Duration) {
 // something to do.
 func (g *gate) arm(now time.Duration) {
 	at, some := g.bucket.next()
+	if g.drawer != nil {
+		at, some = g.drawer.next(now, at, some)
+		g.drawer.ring()
+	}
 	for _, e := range g.scales {
 		if e.expires > 0 && (!some || e.expires < at) {
 			at, some = e.expires, true
@@ -243,6 +301,9 @@ func (g *gate) wake() {
 	}
 	now := g.c.now()
 	g.expire(now)
+	if g.drawer != nil {
+		g.drawer.fallBack(now)
+	}
 	g.settle(now)
 }
 

@@ -208,6 +208,7 @@ func (g *gate) remove(owner Owner) bool {
 // changed brings the rate into line with the scales, serves those who wait,
 // and tells the watchers where something differs that they would want to know.
 func (g *gate) changed(now time.Duration, tell bool) {
+	g.fit(now)
 	if rate := g.rate(); rate != g.bucket.rate {
 		g.bucket.setRate(rate, now, g.rest())
 		g.observeRate(now)

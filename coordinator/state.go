@@ -23,6 +23,8 @@ type State struct {
 	FailMode  FailMode       `json:"fail_mode"`
 	SafeScale float64        `json:"safe_scale"` // of the fail mode safe
 
+	Shared *Shared `json:"shared_budget,omitempty"` // absent where the budget is this replica's own
+
 	Waiters   int        `json:"waiters"`        // calls in line
 	Granted   uint64     `json:"tokens_granted"` // since the provider was registered
 	Breaker   Breaker    `json:"breaker"`
@@ -42,6 +44,13 @@ type Scale struct {
 
 	AgeSeconds       float64  `json:"age_seconds"`
 	ExpiresInSeconds *float64 `json:"expires_in_seconds"` // null where it lasts for ever
+}
+
+// Shared is how a provider stands to the budget that it shares with other replicas.
+type Shared struct {
+	State      SharedState `json:"state"`
+	AgeSeconds float64     `json:"age_seconds"`     // since when
+	Error      string      `json:"error,omitempty"` // why the budget cannot be reached
 }
 
 // Breaker is the state of a provider's circuit breaker.
@@ -113,6 +122,9 @@ func (g *gate) state() State {
 			shown.ExpiresInSeconds = &left
 		}
 		s.Scales = append(s.Scales, shown)
+	}
+	if d := g.drawer; d != nil {
+		s.Shared = &Shared{State: d.state, AgeSeconds: (now - d.since).Seconds(), Error: d.failure}
 	}
 	for scope, until := range g.coolDowns {
 		if until > now {

@@ -21,6 +21,12 @@ const (
 	LeaseExpiries   = "rate_coordinator_lease_expiries_total"
 	LeaseConflicts  = "rate_coordinator_lease_conflicts_total"
 	FeedbackEvents  = "rate_coordinator_feedback_events_total"
+
+	SharedConnected = "rate_coordinator_shared_budget_connected"
+	SharedLosses    = "rate_coordinator_shared_budget_losses_total"
+	SharedDraws     = "rate_coordinator_shared_budget_draws_total"
+	SharedDrawn     = "rate_coordinator_shared_budget_tokens_drawn_total"
+	SharedReturned  = "rate_coordinator_shared_budget_tokens_returned_total"
 )
 
 // Labels of the rate coordinator alone.
@@ -70,5 +76,15 @@ func coordinatorSeries() []Series {
 			Help: "Requests that were refused because of a lease or a newer sequence."},
 		{Name: FeedbackEvents, Kind: Counter, Labels: []string{LabelSubscriber, LabelOutcome},
 			Help: "Feedback events that were handed to a subscriber of the bus, by what it made of them."},
+		{Name: SharedConnected, Kind: Gauge, Labels: provider,
+			Help: "Whether tokens are drawn from the budget that the provider shares with other replicas: 1, or 0 while it cannot be reached; absent where the budget is its own."},
+		{Name: SharedLosses, Kind: Counter, Labels: provider,
+			Help: "Times that the shared budget could no longer be reached."},
+		{Name: SharedDraws, Kind: Counter, Labels: []string{LabelProvider, LabelOutcome},
+			Help: "Draws from the shared budget, by what came of them."},
+		{Name: SharedDrawn, Kind: Counter, Labels: provider,
+			Help: "Tokens drawn from the shared budget."},
+		{Name: SharedReturned, Kind: Counter, Labels: provider,
+			Help: "Tokens given back to the shared budget, for they were not needed in time."},
 	}
 }

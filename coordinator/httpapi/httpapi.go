@@ -18,10 +18,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/jsonbody"
+	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -42,58 +44,74 @@ type API struct {
 
 // Route is one thing that the API can do.
 type Route struct {
-	Method, Pattern string // as http.ServeMux has them
-	Help            string // one phrase
+	Method, Pattern string      // as http.ServeMux has them
+	Role            access.Role // of those who may ask for it
+	Help            string      // one phrase
 
-	handle func(*API, http.ResponseWriter, *http.Request) error
+	handle  func(*API, http.ResponseWriter, *http.Request) error
+	streams int           // how many may be open at once, where answers last
+	waits   time.Duration // before an answer, at most
 }
+
+// mostStreams is how many may follow the changes at once.
+const mostStreams = 256
 
 // Routes lists all of them.
 func Routes() []Route {
 	return []Route{
-		{"GET", "/v1/providers", "the state of every provider", (*API).states},
-		{"GET", "/v1/providers/{provider}", "the state of one provider", (*API).state},
-		{"PUT", "/v1/providers/{provider}/scale", "put a leased scale on a provider", (*API).scale},
-		{"PUT", "/v1/providers/{provider}/override", "override a provider's scale for a time", (*API).override},
-		{"DELETE", "/v1/providers/{provider}/override", "end an override before its time", (*API).clearOverride},
-		{"POST", "/v1/providers/{provider}/acquire", "take tokens, waiting for them up to a time", (*API).acquire},
-		{"POST", "/v1/providers/{provider}/outcome", "tell how a call to the provider went", (*API).outcome},
-		{"POST", "/v1/providers/{provider}/cool-down", "start a cool-down of one of the provider's scopes", (*API).coolDown},
-		{"POST", "/v1/feedback", "publish a feedback event", (*API).feedback},
-		{"POST", "/feedback", "the same", (*API).feedback},
-		{"GET", "/v1/changes", "a stream of changes, as server-sent events", (*API).changes},
+		{Method: "GET", Pattern: "/v1/providers", Role: access.Read, Help: "the state of every provider", handle: (*API).states},
+		{Method: "GET", Pattern: "/v1/providers/{provider}", Role: access.Read, Help: "the state of one provider", handle: (*API).state},
+		{Method: "PUT", Pattern: "/v1/providers/{provider}/scale", Role: access.Apply, Help: "put a leased scale on a provider", handle: (*API).scale},
+		{Method: "PUT", Pattern: "/v1/providers/{provider}/override", Role: access.Override, Help: "override a provider's scale for a time", handle: (*API).override},
+		{Method: "DELETE", Pattern: "/v1/providers/{provider}/override", Role: access.Override, Help: "end an override before its time", handle: (*API).clearOverride},
+		{Method: "POST", Pattern: "/v1/providers/{provider}/acquire", Role: access.Feed, Help: "take tokens, waiting for them up to a time", handle: (*API).acquire, waits: longestAcquire},
+		{Method: "POST", Pattern: "/v1/providers/{provider}/outcome", Role: access.Feed, Help: "tell how a call to the provider went", handle: (*API).outcome},
+		{Method: "POST", Pattern: "/v1/providers/{provider}/cool-down", Role: access.Feed, Help: "start a cool-down of one of the provider's scopes", handle: (*API).coolDown},
+		{Method: "POST", Pattern: "/v1/feedback", Role: access.Feed, Help: "publish a feedback event", handle: (*API).feedback},
+		{Method: "POST", Pattern: "/feedback", Role: access.Feed, Help: "the same", handle: (*API).feedback},
+		{Method: "GET", Pattern: "/v1/changes", Role: access.Read, Help: "a stream of changes, as server-sent events", handle: (*API).changes, streams: mostStreams},
 	}
 }
 
-// New returns the handler of all routes. Streams end when ctx does, so that a
-// server can shut down; bus may not be nil.
-func New(ctx context.Context, gate *coordinator.Coordinator, bus *feedback.Bus, log *slog.Logger) http.Handler {
+// New returns the handler of all routes, for those whom the guard lets in.
+// Streams end when ctx does, so that a server can shut down; bus may not be nil.
+func New(ctx context.Context, gate *coordinator.Coordinator, bus *feedback.Bus, log *slog.Logger, guard *access.Guard) http.Handler {
+	return route.Mux(Serving(ctx, gate, bus, log), guard)
+}
+
+// Serving is what New serves: all routes, and the answers to wrong methods and
+// to paths that there are not.
+func Serving(ctx context.Context, gate *coordinator.Coordinator, bus *feedback.Bus, log *slog.Logger) []route.Route {
 	api := &API{gate: gate, bus: bus, log: log, stopped: ctx.Done()}
-	mux := http.NewServeMux()
+	var all []route.Route
 	allowed := map[string]string{} // methods by pattern
-	for _, route := range Routes() {
-		mux.HandleFunc(route.Method+" "+route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			if err := route.handle(api, w, r); err != nil {
-				api.fail(w, r, err)
-			}
+	for _, listed := range Routes() {
+		all = append(all, route.Route{
+			Pattern: listed.Method + " " + listed.Pattern, Role: listed.Role, Help: listed.Help, Streams: listed.streams, Waits: listed.waits,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+				if err := listed.handle(api, w, r); err != nil {
+					api.fail(w, r, err)
+				}
+			}),
 		})
-		if methods := allowed[route.Pattern]; methods != "" {
-			allowed[route.Pattern] = methods + ", " + route.Method
+		if methods := allowed[listed.Pattern]; methods != "" {
+			allowed[listed.Pattern] = methods + ", " + listed.Method
 		} else {
-			allowed[route.Pattern] = route.Method
+			allowed[listed.Pattern] = listed.Method
 		}
 	}
 	for pattern, methods := range allowed {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", methods)
-			answer(w, http.StatusMethodNotAllowed, problem{Error: fmt.Sprintf("method %s: want %s", r.Method, methods)})
-		})
+		all = append(all, route.Route{Pattern: pattern, Role: access.Open, Help: "the answer to other methods", Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Allow", methods)
+				answer(w, http.StatusMethodNotAllowed, problem{Error: fmt.Sprintf("method %.20q: want %s", r.Method, methods)})
+			})})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNotFound, problem{Error: fmt.Sprintf("no such path: %.200q", r.URL.Path)})
-	})
-	return mux
+	return append(all, route.Route{Pattern: "/", Role: access.Open, Help: "the answer to other paths", Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			answer(w, http.StatusNotFound, problem{Error: fmt.Sprintf("no such path: %.200q", r.URL.Path)})
+		})})
 }
 
 func (a *API) states(w http.ResponseWriter, _ *http.Request) error {

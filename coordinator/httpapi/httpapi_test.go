@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/coordinator/feedback"
@@ -46,7 +47,7 @@ func serve(t *testing.T) served {
 	bus := feedback.NewBus(log)
 	bus.Subscribe("gate", feedback.NewHandler(gate, feedback.DefaultStep(), 0, "ibkr").Handle)
 	ctx, stop := context.WithCancel(context.Background())
-	server := httptest.NewServer(httpapi.New(ctx, gate, bus, log))
+	server := httptest.NewServer(httpapi.New(ctx, gate, bus, log, access.Everyone()))
 	c, err := client.New(server.URL, server.Client())
 	if err != nil {
 		t.Fatal(err)
