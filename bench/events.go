@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"
@@ -75,7 +76,7 @@ func measureEvents(ctx context.Context, rounds int) ([]Row, error) {
 		return nil, err
 	}
 	defer l.gate.Close()
-	ours := httptest.NewServer(httpapi.New(ctx, l.gate, l.bus, slog.New(slog.DiscardHandler)))
+	ours := httptest.NewServer(httpapi.New(ctx, l.gate, l.bus, slog.New(slog.DiscardHandler), access.Everyone()))
 	defer ours.Close()
 	body := func(i int) []byte {
 		e := event(i)

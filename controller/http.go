@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/reply"
@@ -20,19 +21,20 @@ import (
 	"github.com/headgate/headgate/pressure"
 )
 
-// Handler serves the controller's HTTP API and the gatherer's metrics.
-func (c *Controller) Handler(gatherer prometheus.Gatherer) http.Handler {
-	return route.Mux(c.Routes(gatherer))
+// Handler serves the controller's HTTP API and the gatherer's metrics to those
+// whom the guard lets in.
+func (c *Controller) Handler(gatherer prometheus.Gatherer, guard *access.Guard) http.Handler {
+	return route.Mux(c.Routes(gatherer), guard)
 }
 
 // Routes lists what Handler serves.
 func (c *Controller) Routes(gatherer prometheus.Gatherer) []route.Route {
 	return []route.Route{
-		{Pattern: "GET /v1/decisions", Help: "the last decisions, the newest first", Handler: http.HandlerFunc(c.serveDecisions)},
-		{Pattern: "GET /v1/targets", Help: "every target with its last decisions", Handler: http.HandlerFunc(c.serveTargets)},
-		{Pattern: "GET /metrics", Help: "the controller's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true})},
-		{Pattern: "GET /-/healthy", Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
-		{Pattern: "GET /-/ready", Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(c.serveReady)},
+		{Pattern: "GET /v1/decisions", Role: access.Read, Help: "the last decisions, the newest first", Handler: http.HandlerFunc(c.serveDecisions)},
+		{Pattern: "GET /v1/targets", Role: access.Read, Help: "every target with its last decisions", Handler: http.HandlerFunc(c.serveTargets)},
+		{Pattern: "GET /metrics", Role: access.Read, Help: "the controller's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true})},
+		{Pattern: "GET /-/healthy", Role: access.Open, Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
+		{Pattern: "GET /-/ready", Role: access.Open, Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(c.serveReady)},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	prom "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/metrics"
 )
 
@@ -45,7 +46,7 @@ func TestDecisionsAreServedNewestFirst(t *testing.T) {
 		cfg.Decisions = 5
 		c, stop := start(t, cfg, p, nil, target(t, "one", newGate()), target(t, "two", newGate()))
 		defer stop()
-		h := c.Handler(prom.NewRegistry())
+		h := c.Handler(prom.NewRegistry(), access.Everyone())
 		var got answer
 		if code := ask(t, h, "/v1/decisions?target=one", &got); code != http.StatusOK || got.Decisions == nil {
 			t.Errorf("before the first decision: %d, %+v; want 200 and an empty list", code, got)
@@ -86,7 +87,7 @@ func TestDecisionHasStableFieldNames(t *testing.T) {
 		defer stop()
 		pass(time.Second)
 		var got answer
-		ask(t, c.Handler(prom.NewRegistry()), "/v1/decisions", &got)
+		ask(t, c.Handler(prom.NewRegistry(), access.Everyone()), "/v1/decisions", &got)
 		delete(got.Decisions[0], "at")
 		delete(got.Decisions[0], "level_since")
 		want := map[string]any{
@@ -111,7 +112,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := c.Handler(prom.NewRegistry())
+	h := c.Handler(prom.NewRegistry(), access.Everyone())
 	tests := []struct {
 		name, path string
 		fields     []string
@@ -153,7 +154,7 @@ func TestTargetsAreServedWithTheirState(t *testing.T) {
 		defer stop()
 		pass(time.Second)
 		var got answer
-		ask(t, c.Handler(prom.NewRegistry()), "/v1/targets", &got)
+		ask(t, c.Handler(prom.NewRegistry(), access.Everyone()), "/v1/targets", &got)
 		var rows [][]any
 		for _, v := range got.Targets {
 			rows = append(rows, []any{v["target"], v["state"], v["level"], v["soft_enter"], v["fail_mode"]})
@@ -175,7 +176,7 @@ func TestReadyAfterTheFirstSnapshotAndHealthyBefore(t *testing.T) {
 		p.err = errDown
 		c, stop := start(t, config(), p, nil, target(t, "bars", newGate()))
 		defer stop()
-		h := c.Handler(prom.NewRegistry())
+		h := c.Handler(prom.NewRegistry(), access.Everyone())
 		pass(time.Second)
 		got := []int{ask(t, h, "/-/healthy", nil), ask(t, h, "/-/ready", nil)}
 		p.set(func(p *fakePrometheus) { p.err = nil })

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator/httpapi"
 	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/writequeue"
@@ -27,18 +28,18 @@ func (p *Pipeline) serveAPI() {
 	for _, r := range p.Routes() {
 		p.handle("", r.Pattern, r.Handler)
 	}
-	p.handle("", "/", httpapi.New(p.serving, p.coordinator, p.bus, p.log))
+	p.handle("", "/", httpapi.New(p.serving, p.coordinator, p.bus, p.log, access.Everyone()))
 }
 
 // Routes lists what the pipeline serves on its own address beside the
 // coordinator's API and its sources.
 func (p *Pipeline) Routes() []route.Route {
 	return []route.Route{
-		{Pattern: "GET /metrics", Help: "the pipeline's series", Handler: promhttp.HandlerFor(p.series.registry, promhttp.HandlerOpts{
+		{Pattern: "GET /metrics", Role: access.Read, Help: "the pipeline's series", Handler: promhttp.HandlerFor(p.series.registry, promhttp.HandlerOpts{
 			Registry: p.series.registry, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelError),
 		})},
-		{Pattern: "GET /-/healthy", Help: "whether the process works, and how its queues are", Handler: http.HandlerFunc(p.healthy)},
-		{Pattern: "GET /-/ready", Help: "whether it takes items", Handler: http.HandlerFunc(p.isReady)},
+		{Pattern: "GET /-/healthy", Role: access.Open, Help: "whether the process works, and how its queues are", Handler: http.HandlerFunc(p.healthy)},
+		{Pattern: "GET /-/ready", Role: access.Open, Help: "whether it takes items", Handler: http.HandlerFunc(p.isReady)},
 	}
 }
 

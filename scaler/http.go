@@ -9,22 +9,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/internal/route"
 )
 
 // Handler serves the scaler's metrics, its health, and why it answered what it
-// did: GET /v1/explain?scaledObject=namespace/name.
-func (s *Server) Handler(gatherer prometheus.Gatherer) http.Handler {
-	return route.Mux(s.Routes(gatherer))
+// did, GET /v1/explain?scaledObject=namespace/name, to those whom the guard lets
+// in.
+func (s *Server) Handler(gatherer prometheus.Gatherer, guard *access.Guard) http.Handler {
+	return route.Mux(s.Routes(gatherer), guard)
 }
 
 // Routes lists what Handler serves.
 func (s *Server) Routes(gatherer prometheus.Gatherer) []route.Route {
 	return []route.Route{
-		{Pattern: "GET /metrics", Help: "the scaler's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{})},
-		{Pattern: "GET /-/healthy", Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
-		{Pattern: "GET /-/ready", Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(s.serveReady)},
-		{Pattern: "GET /v1/explain", Help: "why a ScaledObject was answered what it was", Handler: http.HandlerFunc(s.explain)},
+		{Pattern: "GET /metrics", Role: access.Read, Help: "the scaler's series", Handler: promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{})},
+		{Pattern: "GET /-/healthy", Role: access.Open, Help: "whether the process serves", Handler: http.HandlerFunc(serveHealthy)},
+		{Pattern: "GET /-/ready", Role: access.Open, Help: "whether there was a snapshot of the signals", Handler: http.HandlerFunc(s.serveReady)},
+		{Pattern: "GET /v1/explain", Role: access.Read, Help: "why a ScaledObject was answered what it was", Handler: http.HandlerFunc(s.explain)},
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/scaler/trigger"
@@ -536,7 +537,7 @@ func TestAReferenceIsBounded(t *testing.T) {
 func TestItIsExplainedWhatWasAnsweredAndWhy(t *testing.T) {
 	s := start(t, &prom{have: map[string]metrics.Observation{"bars": queue(6000, pressure.Soft)}})
 	s.read(t)
-	web := httptest.NewServer(s.server.Handler(prometheus.NewRegistry()))
+	web := httptest.NewServer(s.server.Handler(prometheus.NewRegistry(), access.Everyone()))
 	defer web.Close()
 	defer http.DefaultClient.CloseIdleConnections()
 	get := func(path string, status int) (body map[string]any) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"
@@ -95,7 +96,7 @@ func TestAnOverrideOutlivesAControllerIsUndoneAtItsExpiryAndIsInTheAuditLog(t *t
 	}); err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(httpapi.New(t.Context(), gate, feedback.NewBus(log), log))
+	api := httptest.NewServer(httpapi.New(t.Context(), gate, feedback.NewBus(log), log, access.Everyone()))
 	defer api.Close()
 	run := func() (commandEnviron []string, p *program, stop func() int) {
 		t.Helper()

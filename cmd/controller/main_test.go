@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"
@@ -108,7 +109,7 @@ func TestControllerFollowsAForeignDepthBySettingsAlone(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(httpapi.New(t.Context(), gate, feedback.NewBus(quiet), quiet))
+	api := httptest.NewServer(httpapi.New(t.Context(), gate, feedback.NewBus(quiet), quiet, access.Everyone()))
 	defer api.Close()
 
 	address, program, stop := start(t,

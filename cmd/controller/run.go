@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/version"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/httpapi"
 	"github.com/headgate/headgate/controller/overrides"
@@ -87,7 +88,7 @@ func (r ready) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler := httpapi.New(r.loop, page, desk, registry)
+	handler := httpapi.New(r.loop, page, desk, registry, access.Everyone())
 	if err := wiring.AddHTTP(&group, r.settings.Listen, r.settings.WebConfigFile, handler, r.log); err != nil {
 		return err
 	}

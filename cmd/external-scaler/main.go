@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/wiring"
@@ -220,7 +221,7 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 		return nil
 	}, func(error) { stopWatching() })
 	group.Add(func() error { return grpc.Serve(listener) }, func(error) { grpc.Shutdown(shutdownLimit) })
-	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, server.Handler(registry), log); err != nil {
+	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, server.Handler(registry, access.Everyone()), log); err != nil {
 		listener.Close()
 		return err
 	}

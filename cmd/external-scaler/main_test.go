@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/coordinator/feedback"
@@ -139,7 +140,7 @@ func TestACoordinatorsWordReachesKEDAWithoutPrometheus(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	gate := coordinator.New(coordinator.WithLogger(quiet))
 	defer gate.Close()
-	handler := httpapi.New(t.Context(), gate, feedback.NewBus(quiet), quiet)
+	handler := httpapi.New(t.Context(), gate, feedback.NewBus(quiet), quiet, access.Everyone())
 	subscribed := make(chan struct{}, 1)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/changes" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/controller/statuspage"
@@ -17,14 +18,10 @@ import (
 
 // Routes lists all of it.
 func Routes(loop *controller.Controller, page *statuspage.Page, desk *overrides.Desk, gatherer prometheus.Gatherer) []route.Route {
-	var shown []route.Route
-	for _, r := range page.Routes() {
-		shown = append(shown, route.Route(r))
-	}
-	return slices.Concat(shown, loop.Routes(gatherer), desk.Routes())
+	return slices.Concat(page.Routes(), loop.Routes(gatherer), desk.Routes())
 }
 
-// New returns the handler of all routes.
-func New(loop *controller.Controller, page *statuspage.Page, desk *overrides.Desk, gatherer prometheus.Gatherer) http.Handler {
-	return route.Mux(Routes(loop, page, desk, gatherer))
+// New returns the handler of all routes, for those whom the guard lets in.
+func New(loop *controller.Controller, page *statuspage.Page, desk *overrides.Desk, gatherer prometheus.Gatherer, guard *access.Guard) http.Handler {
+	return route.Mux(Routes(loop, page, desk, gatherer), guard)
 }

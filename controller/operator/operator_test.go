@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/controller/statuspage"
@@ -180,7 +181,7 @@ func newWorld(t *testing.T) *world {
 			gate := coordinator.New()
 			t.Cleanup(gate.Close)
 			w.gates[target.host] = gate
-			w.net[target.host] = coordinatorapi.New(ctx, gate, feedback.NewBus(quiet), quiet)
+			w.net[target.host] = coordinatorapi.New(ctx, gate, feedback.NewBus(quiet), quiet, access.Everyone())
 			c, err := coordinatorclient.New(address, &http.Client{Transport: w.net})
 			if err != nil {
 				t.Fatal(err)
@@ -204,9 +205,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := route.Mux(desk.Routes())
-	page.AddTo(mux)
-	w.net["controller:8080"] = mux
+	w.net["controller:8080"] = route.Mux(slices.Concat(desk.Routes(), page.Routes()), access.Everyone())
 	ended := make(chan error, 1)
 	go func() { ended <- page.Run(ctx) }()
 	t.Cleanup(func() {

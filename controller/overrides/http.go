@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/jsonbody"
 	"github.com/headgate/headgate/internal/reply"
@@ -22,15 +23,12 @@ const maxBody = 64 << 10
 
 // Routes lists what the desk serves.
 func (d *Desk) Routes() []route.Route {
-	// A page of another origin must not turn the gate through a browser.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply.JSON(w, http.StatusForbidden, problem{Error: "a page of another origin asked for this"})
-	}))
+	// Coordinators are asked atOnce at a time.
+	waits := d.timeout * time.Duration(1+len(d.places)/atOnce)
 	return []route.Route{
-		{Pattern: "GET /v1/overrides", Help: "the operators' overrides in force", Handler: http.HandlerFunc(d.serveList)},
-		{Pattern: "PUT /v1/overrides/{provider}", Help: "override a provider's scale for a time", Handler: guard.Handler(http.HandlerFunc(d.serveSet))},
-		{Pattern: "DELETE /v1/overrides/{provider}", Help: "end an override before its time", Handler: guard.Handler(http.HandlerFunc(d.serveClear))},
+		{Pattern: "GET /v1/overrides", Role: access.Read, Help: "the operators' overrides in force", Handler: http.HandlerFunc(d.serveList)},
+		{Pattern: "PUT /v1/overrides/{provider}", Role: access.Override, Help: "override a provider's scale for a time", Handler: http.HandlerFunc(d.serveSet), Waits: waits},
+		{Pattern: "DELETE /v1/overrides/{provider}", Role: access.Override, Help: "end an override before its time", Handler: http.HandlerFunc(d.serveClear), Waits: waits},
 	}
 }
 

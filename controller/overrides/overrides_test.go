@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
@@ -116,7 +117,7 @@ func newBench(t *testing.T) *bench {
 				t.Fatal(err)
 			}
 		}
-		server := httptest.NewServer(httpapi.New(t.Context(), c, feedback.NewBus(quiet), quiet))
+		server := httptest.NewServer(httpapi.New(t.Context(), c, feedback.NewBus(quiet), quiet, access.Everyone()))
 		t.Cleanup(server.Close)
 		return c, server
 	}
@@ -143,7 +144,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.desk, b.api = desk, route.Mux(desk.Routes())
+	b.desk, b.api = desk, route.Mux(desk.Routes(), access.Everyone())
 	return b
 }
 

@@ -28,7 +28,8 @@ var files = []struct{ pattern, name, kind string }{
 	{"/assets/uplot-license.txt", "uplot/LICENSE", "text/plain; charset=utf-8"},
 }
 
-// policy lets the page load nothing but its own files, and nobody frame it.
+// policy lets the page load nothing but its own files, and nobody frame it. The
+// other headers that keep it to itself are those of every route.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -57,7 +58,7 @@ func load(name, kind string) (*file, error) {
 // with 304 where it has it already.
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	secure(header)
+	header.Set("Content-Security-Policy", policy)
 	header.Set("Content-Type", f.kind)
 	header.Set("Cache-Control", "no-cache") // to be asked for again, by its tag
 	header.Set("Vary", "Accept-Encoding")
@@ -68,13 +69,6 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(body))
-}
-
-// secure sets what all answers of the page have alike.
-func secure(header http.Header) {
-	header.Set("Content-Security-Policy", policy)
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
 }
 
 // takesGzip reads an Accept-Encoding header (RFC 9110, section 12.5.3).

@@ -9,14 +9,15 @@ package statuspage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/reply"
+	"github.com/headgate/headgate/internal/route"
 )
 
 // Loop is what the page shows; *controller.Controller is one. Its methods may
@@ -31,9 +32,8 @@ type Loop interface {
 // served before, beside and after.
 type Page struct {
 	loop  Loop
-	files []Route
+	files []route.Route
 
-	slots chan struct{} // one for each stream that is open
 	ended chan struct{} // closed when Run has
 
 	mu      sync.RWMutex // guards what follows
@@ -60,7 +60,7 @@ func New(loop Loop) (*Page, error) {
 	health := loop.Health()
 	p := &Page{
 		loop: loop, index: map[string]int{},
-		slots: make(chan struct{}, mostStreams), ended: make(chan struct{}),
+		ended: make(chan struct{}),
 		scene: newScene(time.Now(), rows, health), moved: make(chan struct{}),
 		history: newHistory(rows, time.Duration(health.IntervalSeconds*float64(time.Second))),
 	}
@@ -72,7 +72,7 @@ func New(loop Loop) (*Page, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.files = append(p.files, Route{"GET " + part.pattern, "the status page", f})
+		p.files = append(p.files, route.Route{Pattern: "GET " + part.pattern, Role: access.Read, Help: "the status page", Handler: f})
 	}
 	return p, nil
 }
@@ -138,27 +138,14 @@ func (p *Page) now() (*scene, <-chan struct{}) {
 	return p.scene, p.moved
 }
 
-// Route is one thing that the page serves.
-type Route struct {
-	Pattern string // as http.ServeMux has it
-	Help    string // one phrase
-	Handler http.Handler
-}
-
-// Routes lists all of them.
-func (p *Page) Routes() []Route {
-	return append([]Route{
-		{"GET /v1/status", "the loop, the targets the worst first, overrides, the last decisions", http.HandlerFunc(p.serveStatus)},
-		{"GET /v1/stream", "the same after each tick, as server-sent events", http.HandlerFunc(p.serveStream)},
-		{"GET /v1/history", "a target's last hour", http.HandlerFunc(p.serveHistory)},
+// Routes lists what the page serves. The files of the page are no secret, but a
+// browser asks for the password where the page itself is refused.
+func (p *Page) Routes() []route.Route {
+	return append([]route.Route{
+		{Pattern: "GET /v1/status", Role: access.Read, Help: "the loop, the targets the worst first, overrides, the last decisions", Handler: http.HandlerFunc(p.serveStatus)},
+		{Pattern: "GET /v1/stream", Role: access.Read, Help: "the same after each tick, as server-sent events", Handler: http.HandlerFunc(p.serveStream), Streams: mostStreams},
+		{Pattern: "GET /v1/history", Role: access.Read, Help: "a target's last hour", Handler: http.HandlerFunc(p.serveHistory)},
 	}, p.files...)
-}
-
-// AddTo serves all of them.
-func (p *Page) AddTo(mux *http.ServeMux) {
-	for _, route := range p.Routes() {
-		mux.Handle(route.Pattern, route.Handler)
-	}
 }
 
 // parameters are those of a question about the status.
@@ -176,7 +163,6 @@ func (p *Page) serveStatus(w http.ResponseWriter, r *http.Request) {
 
 // question reads the request's parameters, or refuses them.
 func (p *Page) question(w http.ResponseWriter, r *http.Request) (question, bool) {
-	secure(w.Header())
 	q, errs := parse(r.URL.Query(), parameters...)
 	if _, found := p.index[q.target]; q.target != "" && !found {
 		errs = append(errs, invalid.New("target", q.target, "the name of a target, as /v1/targets lists them"))
@@ -189,7 +175,6 @@ func (p *Page) question(w http.ResponseWriter, r *http.Request) (question, bool)
 }
 
 func (p *Page) serveHistory(w http.ResponseWriter, r *http.Request) {
-	secure(w.Header())
 	q, errs := parse(r.URL.Query(), "target")
 	i, found := p.index[q.target]
 	if len(errs) == 0 && !found {
@@ -204,12 +189,4 @@ func (p *Page) serveHistory(w http.ResponseWriter, r *http.Request) {
 	p.mu.RUnlock()
 	w.Header().Set("Cache-Control", "no-store")
 	reply.JSON(w, http.StatusOK, past)
-}
-
-// refuse answers that too many are watching.
-func refuse(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "10")
-	reply.JSON(w, http.StatusServiceUnavailable, map[string]string{
-		"error": fmt.Sprintf("there are %d streams already, and no more may be open", mostStreams),
-	})
 }

@@ -25,6 +25,7 @@ import (
 
 	// The controller is built by a command that the test cache knows nothing of:
 	// with the page it knows of most that may change.
+	"github.com/headgate/headgate/access"
 	_ "github.com/headgate/headgate/controller/statuspage"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
@@ -134,7 +135,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	api := httptest.NewServer(httpapi.New(ctx, w.gate, feedback.NewBus(quiet), quiet))
+	api := httptest.NewServer(httpapi.New(ctx, w.gate, feedback.NewBus(quiet), quiet, access.Everyone()))
 	t.Cleanup(func() { cancel(); api.Close() })
 
 	dir := t.TempDir()
