@@ -98,8 +98,11 @@ func (s *Signals) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		pause := s.interval
-		if ok := s.readOnce(ctx); ok {
+		// The interval is that from one reading's start to the next one's.
+		begin := time.Now()
+		ok := s.readOnce(ctx)
+		pause := max(s.interval-time.Since(begin), min(s.interval, leastPause))
+		if ok {
 			failing.Reset()
 		} else {
 			pause = failing.NextBackOff()

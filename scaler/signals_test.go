@@ -78,6 +78,37 @@ func TestSignalsAreReadAtEachIntervalAndSeldomerWhileThatFails(t *testing.T) {
 	})
 }
 
+// tardy is a Prometheus that takes its time.
+type tardy struct {
+	prom
+	takes time.Duration
+}
+
+func (s *tardy) Read(ctx context.Context) (metrics.Snapshot, error) {
+	time.Sleep(s.takes)
+	return s.prom.Read(ctx)
+}
+
+func TestTheTimeOfAReadingIsPartOfTheInterval(t *testing.T) {
+	for _, test := range []struct {
+		takes time.Duration
+		want  int // readings in a minute at an interval of two seconds
+	}{{time.Second, 30}, {2*time.Second - leastPause, 30}, {3*time.Second - leastPause, 20}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &tardy{takes: test.takes}
+			signals := NewSignals(p, 2*time.Second, 10*time.Second, staleAfter, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
+			defer cancel()
+			if err := signals.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.counted(); got != test.want {
+				t.Errorf("%d readings of %v in a minute, want %d", got, test.takes, test.want)
+			}
+		})
+	}
+}
+
 func TestOneLineIsLoggedForARowOfFailures(t *testing.T) {
 	var log strings.Builder
 	p := &prom{err: errors.New("no route")}
