@@ -106,6 +106,7 @@ bench: ## measure against peers in one run, by turns, into docs/benchmarks.md: m
 	@tools/setup postgresql
 	@tools/progress "building the binaries" $(MAKE) build >&2
 	@CGO_ENABLED=0 tools/progress "building the benchmarks" $(GO) build -C bench -trimpath -o ../bin/bench .
+	@CGO_ENABLED=0 tools/progress "building KEDA's scalers" $(GO) build -C e2e/kedaclient -trimpath -o ../../bin/polling ./polling
 	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/bench $(if $(RUN),-run '$(RUN)',-docs docs/benchmarks.md) $(if $(ROUNDS),-rounds '$(ROUNDS)')
 
 .PHONY: screenshots

@@ -29,10 +29,6 @@ type binary struct {
 }
 
 func measureBinaries(ctx context.Context, rounds int) ([]Row, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"headgate_part":"now"},"value":[%d,"0"]}]}}`, time.Now().Unix())
@@ -47,10 +43,13 @@ func measureBinaries(ctx context.Context, rounds int) ([]Row, error) {
 			return []string{"HEADGATE_PROMETHEUS_URL=" + prometheus, "HEADGATE_SCALER_LISTEN=" + listen, "HEADGATE_SCALER_GRPC_LISTEN=" + other}
 		}},
 	} {
-		path := filepath.Join(filepath.Dir(self), b.name)
+		path, err := sibling(b.name)
+		if err != nil {
+			return nil, err
+		}
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, fmt.Errorf("%w: build the binaries first", err)
+			return nil, err
 		}
 		rows = append(rows, atMost(1).against(b.name+", size", "MiB", "limit", float64(info.Size())/(1<<20), 25))
 		best := time.Duration(0)
@@ -89,19 +88,9 @@ func startToReady(ctx context.Context, path string, b binary, prometheus string)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	for {
-		response, err := http.Get("http://" + listen + "/-/ready")
-		if err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				break
-			}
-		}
-		if ctx.Err() != nil {
-			_ = cmd.Wait()
-			return 0, fmt.Errorf("not ready: %w", ctx.Err())
-		}
-		time.Sleep(time.Millisecond)
+	if err := awaitReady(ctx, listen); err != nil {
+		_ = cmd.Wait()
+		return 0, err
 	}
 	took = time.Since(begin)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -113,6 +102,22 @@ func startToReady(ctx context.Context, path string, b binary, prometheus string)
 	return took, nil
 }
 
+// awaitReady waits until the server at an address says that it is ready.
+func awaitReady(ctx context.Context, address string) error {
+	for {
+		response, err := http.Get("http://" + address + "/-/ready")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("%s is not ready: %w", address, err)
+		}
+	}
+}
+
 // freeAddress is one of the loopback that nobody listens on.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,4 +126,17 @@ func freeAddress() (string, error) {
 	}
 	defer listener.Close()
 	return listener.Addr().String(), nil
+}
+
+// sibling is another program in the folder of this one.
+func sibling(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: build the binaries first", err)
+	}
+	return path, nil
 }

@@ -28,6 +28,7 @@ func groups() []group {
 		tickGroup(),
 		memoryGroup(),
 		scalerGroup(),
+		pollingGroup(),
 		eventsGroup(),
 		binariesGroup(),
 	}
@@ -101,7 +102,7 @@ func atLeast(v float64) bar { return bar{">=", v} }
 func below(v float64) bar   { return bar{"<", v} }
 
 func (b bar) String() string {
-	return fmt.Sprintf("%s %s", b.sign, strconv.FormatFloat(b.value, 'f', -1, 64))
+	return fmt.Sprintf("%s %s", b.sign, strconv.FormatFloat(b.value, 'g', 3, 64))
 }
 
 func (b bar) holds(ratio float64) bool {
