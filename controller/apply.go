@@ -44,6 +44,7 @@ type application struct {
 	outlet *outlet
 	lease  coordinator.ScaleRequest // to be applied
 	apply  bool                     // else the state is only read
+	traced bool                     // the call has a span
 
 	state    coordinator.State
 	took     time.Duration // to apply
@@ -124,7 +125,9 @@ func (c *Controller) apply(ctx context.Context, all []*application) {
 			}
 			ctx, cancel := context.WithTimeout(ctx, c.config.ApplyTimeout)
 			defer cancel()
+			ctx, span := c.spans.call(ctx, a)
 			a.ask(ctx)
+			called(span, a)
 		})
 	}
 	applying.Wait()

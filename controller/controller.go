@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/seldom"
@@ -38,6 +39,7 @@ type Config struct {
 	ApplyTimeout time.Duration // that a coordinator may take to answer, > 0; half an Interval at most counts
 	Holder       string        // under which the leases are held; unique among the controllers
 	Decisions    int           // kept for each target, > 0
+	Tracer       trace.Tracer  // of the spans of each tick; nil is none
 }
 
 func (c Config) validate() error {
@@ -66,6 +68,7 @@ type Controller struct {
 	reader  Reader
 	log     *slog.Logger
 	metrics *instruments
+	spans   spans
 
 	// The following belong to the goroutine of Run.
 	lines    []*line
@@ -112,7 +115,7 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 		return nil, err
 	}
 	c := &Controller{
-		config: config, reader: reader, log: log, metrics: newInstruments(),
+		config: config, reader: reader, log: log, metrics: newInstruments(), spans: spans{tracer: config.Tracer},
 		reads:   make(chan readResult, 1),
 		healthy: make(chan struct{}, slots), suspects: make(chan struct{}, slots),
 		backOff: backoff.NewExponentialBackOff(),
@@ -175,11 +178,16 @@ func (c *Controller) begin(now time.Time) {
 // the coordinators.
 func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	start := time.Now()
+	ctx, span := c.spans.start(ctx, "tick")
+	defer span.End()
 	c.look(ctx, reading)
 	if ctx.Err() != nil {
 		return
 	}
+	_, deciding := c.spans.start(ctx, "decide")
 	decisions, all := c.decide(time.Now())
+	decided := time.Now()
+	c.spans.choose(span, all)
 	c.apply(ctx, all)
 	if ctx.Err() != nil {
 		return
@@ -188,6 +196,7 @@ func (c *Controller) tick(ctx context.Context, reading *sync.WaitGroup) {
 	for _, a := range all {
 		c.settle(ctx, now, a)
 	}
+	c.spans.decided(deciding, decided, decisions)
 	c.publish(decisions)
 	c.metrics.tick.Observe(time.Since(start).Seconds())
 	c.ended(start)
@@ -237,10 +246,12 @@ func (c *Controller) look(ctx context.Context, reading *sync.WaitGroup) {
 	if !c.inFlight {
 		c.inFlight = true
 		c.metrics.queries.Inc()
+		ctx, span := c.spans.start(ctx, "query")
 		reading.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, c.config.QueryTimeout)
 			defer cancel()
 			snapshot, err := c.reader.Read(ctx)
+			queried(span, snapshot, err)
 			c.reads <- readResult{snapshot, err, time.Now()}
 		})
 	}

@@ -224,15 +224,23 @@ const worthTelling = 0.05
 // sameAs reports whether nothing that an operator would want to hear of
 // differs between two decisions.
 func (d *Decision) sameAs(o *Decision) bool {
-	same := func(a, b Number) bool {
-		if !a.Known() || !b.Known() {
-			return a.Known() == b.Known()
-		}
-		return (a == 0) == (b == 0) && (a == 1) == (b == 1) && math.Abs(float64(a-b)) < worthTelling
-	}
+	return d.decidedAs(o) && d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder &&
+		d.overriddenAs(o) && sameScale(d.InForce, o.InForce)
+}
+
+// decidedAs is sameAs for what is known of a decision before it is applied.
+func (d *Decision) decidedAs(o *Decision) bool {
 	return d.Reason == o.Reason && d.Fault == o.Fault && d.levelName() == o.levelName() && d.Guard == o.Guard &&
-		d.Outcome == o.Outcome && d.ApplyFault == o.ApplyFault && d.Holder == o.Holder && d.overriddenAs(o) &&
-		same(d.Scale, o.Scale) && same(d.InForce, o.InForce)
+		sameScale(d.Scale, o.Scale)
+}
+
+// sameScale reports whether an operator would not want to hear of the difference
+// between two scales.
+func sameScale(a, b Number) bool {
+	if !a.Known() || !b.Known() {
+		return a.Known() == b.Known()
+	}
+	return (a == 0) == (b == 0) && (a == 1) == (b == 1) && math.Abs(float64(a-b)) < worthTelling
 }
 
 // applied is the scale that was to be applied: the target's own, or that of all

@@ -20,7 +20,8 @@ type Controller struct {
 	Decisions    int           `env:"HEADGATE_DECISIONS, default=100" min:"1" max:"10000" help:"how many decisions are kept for each target"`
 	TargetsFile  string        `env:"HEADGATE_TARGETS_FILE" help:"YAML file with many targets; its keys are the target's settings in lower case without their prefix, each with the environment as its default"`
 
-	Target Target
+	Target  Target
+	Tracing Tracing
 }
 
 // Scaler holds the settings of cmd/external-scaler.
@@ -57,6 +58,21 @@ type Operator struct {
 type Log struct {
 	Level  string `env:"HEADGATE_LOG_LEVEL, default=info" oneof:"debug info warn error" help:"least severity that is logged"`
 	Format string `env:"HEADGATE_LOG_FORMAT, default=logfmt" oneof:"logfmt json" help:"form of a log record"`
+}
+
+// Tracing holds those of OpenTelemetry's own variables that say whether and where
+// traces are sent. The SDK reads these and all the others by itself; here they are
+// so that --help lists them, and so that what is wrong is told at the start.
+type Tracing struct {
+	Disabled       bool   `env:"OTEL_SDK_DISABLED, default=false" help:"no traces, whatever the other variables say"`
+	Exporter       string `env:"OTEL_TRACES_EXPORTER" help:"otlp to send traces, none to send none; where empty they are sent if an endpoint is set"`
+	Endpoint       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"base address of the collector for OTLP over HTTP, such as http://127.0.0.1:4318, which is the one where traces are asked for without an address; /v1/traces is added"`
+	TracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"address to which the traces are sent, instead of the base address and used as it is"`
+	Protocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" help:"http/protobuf or http/json; http/protobuf where empty; there is no grpc"`
+	TracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" help:"the same for traces, instead of it"`
+	ServiceName    string `env:"OTEL_SERVICE_NAME, default=headgate-controller" help:"name of the service in the traces"`
+	Sampler        string `env:"OTEL_TRACES_SAMPLER, default=parentbased_always_on" help:"which ticks are traced: always_on, always_off, traceidratio, or one of these after parentbased_"`
+	SamplerArg     string `env:"OTEL_TRACES_SAMPLER_ARG" help:"share of the ticks for traceidratio, 0 to 1; 1 where empty"`
 }
 
 // Prometheus says where the signals are read.
@@ -184,6 +200,7 @@ func Sections() []Section {
 		{"Controller: the laws", ownVariables(Law{})},
 		{"Controller: limits on any law", ownVariables(Guard{})},
 		{"Controller: the operator's commands", ownVariables(Operator{})},
+		{"Controller: traces, by OpenTelemetry's own variables", ownVariables(Tracing{})},
 		{"External scaler", ownVariables(Scaler{})},
 		{"Pipeline", ownVariables(Pipeline{})},
 		{"Pipeline: feedback", ownVariables(Feedback{})},

@@ -252,8 +252,8 @@ func TestEachVariableIsDescribedAndHasARightDefault(t *testing.T) {
 		if v.Help == "" || strings.HasSuffix(v.Help, ".") {
 			t.Errorf("%s: help %q, want a phrase without a full stop", v.Name, v.Help)
 		}
-		if !ours(v.Name) {
-			t.Errorf("%s: want a name that begins with HEADGATE_ or MDP_FB_", v.Name)
+		if !ours(v.Name) && !strings.HasPrefix(v.Name, "OTEL_") {
+			t.Errorf("%s: want a name that begins with HEADGATE_ or MDP_FB_, or one of OpenTelemetry's", v.Name)
 		}
 	}
 	for _, of := range []any{&Controller{}, &Scaler{}, &Pipeline{}} {
