@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/oklog/run"
 	prom "github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,7 @@ import (
 	"github.com/headgate/headgate/controller/httpapi"
 	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/controller/statuspage"
+	"github.com/headgate/headgate/internal/tracing"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
 )
@@ -51,28 +54,37 @@ type ready struct {
 	targets  []settings.Target
 	parts    parts
 	loop     *controller.Controller
+	tracing  *tracing.Tracing
 	log      *slog.Logger
 }
+
+// tracesLimit is how long the last traces may take to be sent.
+const tracesLimit = 3 * time.Second
 
 // prepare reads and checks the settings and puts the loop together. The error is
 // errSettings, and names everything that is wrong.
 func prepare(ctx context.Context, env environment) (ready, error) {
 	loaded, targets, err := settings.LoadController(ctx, env.variables, os.ReadFile)
 	log := wiring.Logger(loaded.Log, env.stderr)
-	parts, partsErr := newParts(loaded, targets, log)
+	loaded.Holder = cmp.Or(loaded.Holder, defaultHolder())
+	traces, tracesErr := tracing.New(ctx, loaded.Tracing, tracing.Service{Version: version.Version, Instance: loaded.Holder}, log)
+	log = traces.Log(log)
+	parts, partsErr := newParts(loaded, targets, traces, log)
 	var loop *controller.Controller
-	if err = errors.Join(err, partsErr); err == nil {
-		loop, err = newController(loaded, parts, log)
+	if err = errors.Join(err, partsErr, tracesErr); err == nil {
+		loop, err = newController(loaded, parts, traces, log)
 	}
 	if err != nil {
 		return ready{}, fmt.Errorf("%w:\n%w", errSettings, err)
 	}
-	return ready{loaded, targets, parts, loop, log}, nil
+	return ready{loaded, targets, parts, loop, traces, log}, nil
 }
 
 // serve runs the loop, its status page and the HTTP server until one of them
 // ends, or ctx does; then it ends all.
 func (r ready) serve(ctx context.Context) error {
+	r.tracing.Start()
+	defer r.tracing.Stop(tracesLimit)
 	registry := prom.NewRegistry()
 	registry.MustRegister(r.loop, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var group run.Group

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/headgate/headgate/controller/fleet"
 	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/internal/targets"
+	"github.com/headgate/headgate/internal/tracing"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/settings"
@@ -31,14 +31,14 @@ type parts struct {
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
-func newParts(s settings.Controller, all []settings.Target, log *slog.Logger) (parts, error) {
+func newParts(s settings.Controller, all []settings.Target, traces *tracing.Tracing, log *slog.Logger) (parts, error) {
 	api, err := wiring.Prometheus(s.Prometheus)
 	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
 	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}, signals: &fleet.Signals{}}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = idleConnections
 	gates := map[string]fleet.Replica{} // by name; targets of the same replicas have one
-	dialer := fleet.Dialer{HTTP: &http.Client{Transport: transport}, Signals: p.signals, Log: log}
+	dialer := fleet.Dialer{HTTP: &http.Client{Transport: traces.Transport(transport)}, Signals: p.signals, Log: log}
 	for _, t := range all {
 		name := fleet.Name(t.CoordinatorURL, t.CoordinatorIDs)
 		gate := gates[name]
@@ -59,14 +59,14 @@ func newParts(s settings.Controller, all []settings.Target, log *slog.Logger) (p
 }
 
 // newController puts the loop together. Its errors are about settings.
-func newController(s settings.Controller, p parts, log *slog.Logger) (*controller.Controller, error) {
+func newController(s settings.Controller, p parts, traces *tracing.Tracing, log *slog.Logger) (*controller.Controller, error) {
 	reader, err := metrics.NewReader(p.api, p.names, log)
 	if err != nil {
 		return nil, err
 	}
 	return controller.New(controller.Config{
 		Interval: s.Interval, QueryTimeout: s.Prometheus.Timeout, ApplyTimeout: s.ApplyTimeout,
-		Holder: cmp.Or(s.Holder, defaultHolder()), Decisions: s.Decisions,
+		Holder: s.Holder, Decisions: s.Decisions, Tracer: traces.Tracer(),
 	}, p.signals.Through(reader), p.targets, log)
 }
 
