@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -51,22 +52,27 @@ type drawer struct {
 	state    SharedState
 	since    time.Duration // when it became that
 	failure  string        // why the budget cannot be reached; empty where it can
-	counted  time.Duration // when the last draw was sent
+	counted  time.Duration // when the last draw was sent, or the first try to
 	fallsAt  time.Duration // when a lost replica may use its own share, or never
 	told     float64       // the share that was told last
 	again    time.Duration // no tokens are drawn before that
 	late     int           // draws in a row whose answer came too late for their use
 	tried    int           // tokens that somebody wanted who did not wait; 0 where none did
 	ahead    int           // tokens to draw at least
-	last     int           // tokens of the last draw that brought some
-	fresh    int           // of them may still be used, from and until
-	from     time.Duration
-	until    time.Duration
-	credit   float64 // drawn and neither used, forgone nor given back, in tokens at scale 1
+	lots     []lot         // what may be used now or later, the oldest first
+	last     int           // tokens of the newest of them, or 0 once it was learned from
+	spent    int           // tokens used since it came
+	credit   float64       // drawn and neither used, forgone nor given back, in tokens at scale 1
 	draws    map[DrawOutcome]uint64
 	drawn    uint64  // tokens
 	returned float64 // tokens
 	losses   uint64
+}
+
+// lot is what one draw brought.
+type lot struct {
+	tokens      int           // left of it
+	from, until time.Duration // when they may be used
 }
 
 // DrawOutcome is what came of a draw from a shared budget. It is one of a closed
@@ -101,15 +107,15 @@ const (
 
 	never = time.Duration(math.MaxInt64)
 
-	// enough forgives what floating point makes of sums.
-	enough = 1e-6
+	// tiny forgives what floating point makes of sums.
+	tiny = 1e-6
 )
 
 var errTooLate = errors.New("answers come later than the tokens may be used")
 
 func newDrawer(g *gate, budget SharedBudget, now time.Duration) *drawer {
 	d := &drawer{
-		g: g, budget: budget, terms: budget.Terms(), state: SharedLost, since: now, fallsAt: never, ahead: 1,
+		g: g, budget: budget, terms: budget.Terms(), state: SharedLost, since: now, counted: now, fallsAt: never, ahead: 1,
 		draws: map[DrawOutcome]uint64{}, signal: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	return d
@@ -214,7 +220,7 @@ func (d *drawer) comeBack() Draw {
 	if d.state == SharedOwnShare {
 		d.become(SharedLost, now)
 	}
-	d.counted, d.told = max(now, 1), d.g.share
+	d.counted, d.told = now, d.g.share
 	return Draw{Share: d.told}
 }
 
@@ -246,14 +252,11 @@ func (d *drawer) lose(err error) {
 	}
 	d.failure = err.Error()
 	d.draws[DrawFailed]++
-	d.fresh, d.credit = 0, 0
+	d.lots, d.credit = nil, 0
 	if d.state == SharedOwnShare {
 		return
 	}
-	d.fallsAt = now
-	if d.counted > 0 {
-		d.fallsAt = max(now, d.counted+d.terms.Lost)
-	}
+	d.fallsAt = max(now, d.counted+d.terms.Lost)
 	d.become(SharedLost, now)
 	d.fallBack(now)
 }
@@ -270,7 +273,7 @@ func (d *drawer) leave() {
 	d.lock()
 	last := Draw{Unused: d.credit}
 	connected := d.state == SharedConnected
-	d.credit, d.fresh = 0, 0
+	d.credit, d.lots = 0, nil
 	d.g.mu.Unlock()
 	if connected {
 		_ = d.call(context.Background(), func(ctx context.Context) error {
@@ -316,39 +319,42 @@ func (d *drawer) draw(ctx context.Context) error {
 // it gives back is no longer used here.
 func (d *drawer) plan(now time.Duration) (ask Draw, due bool, at time.Duration) {
 	b := &d.g.bucket
+	d.lots = slices.DeleteFunc(d.lots, func(l lot) bool { return l.tokens == 0 || now >= l.until })
 	need := d.tried
 	if b.line.head != nil {
 		need = b.line.head.n
 	}
-	wanting := need > 0 && b.rate > 0 && !d.suffices(need, now)
-	useless := d.credit > 0 && (b.rate == 0 || need == 0 && now >= d.until)
+	_, enough := d.when(need, now)
+	wanting := need > 0 && b.rate > 0 && !enough
+	useless := d.credit > 0 && (b.rate == 0 || need == 0 && len(d.lots) == 0)
 	at = d.counted + d.terms.Every
 	due = now >= at || d.told != d.g.share
 	ready := d.mayDraw()
+	drawing := wanting && now >= ready
 	switch {
-	case wanting && now >= ready, useless:
+	case drawing, useless:
 		due = true
 	case wanting:
 		at = min(at, ready)
-	case d.credit > 0:
-		at = min(at, d.until)
+	case len(d.lots) > 0:
+		at = min(at, d.lots[len(d.lots)-1].until)
 	}
 	if !due {
 		return Draw{}, false, at
 	}
 	kept := d.credit
-	if drawing := wanting && now >= ready; drawing || useless {
-		d.learn()
-		kept = 0
-		if drawing {
-			// One call may take several draws to pay for.
-			kept = min(d.credit, max(0, float64(need)/d.part()-float64(need)))
-			want := float64(max(need, b.line.tokens, d.ahead)) / d.part()
-			ask.Need, ask.Want, d.tried = need, int(math.Ceil(min(want, math.MaxInt32))), 0
-		}
+	switch {
+	case drawing:
+		d.learn(true)
+		kept = min(d.credit, d.pays(need))
+		want := float64(max(need, b.line.tokens, d.ahead)) / d.part()
+		ask.Need, ask.Want, d.tried = need, int(math.Ceil(min(want, math.MaxInt32))), 0
+	case useless:
+		d.learn(false)
+		kept, d.lots = 0, nil
 	}
 	ask.Unused, ask.Share = d.credit-kept, d.g.share
-	d.credit, d.counted, d.told = kept, max(now, 1), ask.Share
+	d.credit, d.counted, d.told = kept, now, ask.Share
 	d.returned += ask.Unused
 	return ask, true, at
 }
@@ -357,23 +363,36 @@ func (d *drawer) plan(now time.Duration) (ask Draw, due bool, at time.Duration) 
 // yet is not drawn yet; and of several draws for one call each waits until the one
 // before may be used, as the draws of others do.
 func (d *drawer) mayDraw() time.Duration {
-	ready := max(d.again, min(d.from, d.until))
+	ready := d.again
+	if len(d.lots) > 0 {
+		ready = max(ready, d.lots[len(d.lots)-1].from)
+	}
 	if next, some := d.g.bucket.next(); some {
 		ready = max(ready, next)
 	}
 	return ready
 }
 
-// learn ends the use of what was drawn last. Where all of it was used, twice as
-// much is drawn ahead the next time; else as much as was used.
-func (d *drawer) learn() {
-	switch {
-	case d.last > 0 && d.fresh == 0:
-		d.ahead = min(2*d.ahead, math.MaxInt32)
-	case d.last > 0:
-		d.ahead = max(1, d.last-d.fresh)
+// pays is how much of the credit is of use where n tokens are wanted: what can
+// still be used, and what a call that takes several draws has paid for already.
+func (d *drawer) pays(n int) float64 {
+	left := 0
+	for _, l := range d.lots {
+		left += l.tokens
 	}
-	d.last, d.fresh = 0, 0
+	return max(float64(left), float64(n)/d.part()-float64(n))
+}
+
+// learn looks at what became of the last draw. Where more is wanted within its
+// time, twice as much is drawn ahead the next time; else as much as was used.
+func (d *drawer) learn(more bool) {
+	switch {
+	case d.last > 0 && more:
+		d.ahead = min(2*d.last, math.MaxInt32)
+	case d.last > 0:
+		d.ahead = max(1, d.spent)
+	}
+	d.last, d.spent = 0, 0
 }
 
 // take takes in what a draw brought that was sent at a time.
@@ -391,10 +410,10 @@ func (d *drawer) take(sent time.Duration, ask Draw, got Drawn) error {
 	}
 	d.draws[DrawGranted]++
 	d.drawn += uint64(got.Tokens)
-	d.last, d.fresh, d.credit = got.Tokens, got.Tokens, d.credit+float64(got.Tokens)
-	d.from, d.until = now+got.Wait, sent+got.Wait+d.terms.Hold
-	if d.until > d.from {
-		d.late = 0
+	d.last, d.spent, d.credit = got.Tokens, 0, d.credit+float64(got.Tokens)
+	came := lot{got.Tokens, now + got.Wait, sent + got.Wait + d.terms.Hold}
+	if came.until > came.from {
+		d.lots, d.late = append(d.lots, came), 0
 	} else if d.late++; d.late == mostLate {
 		return errTooLate
 	}
@@ -413,9 +432,23 @@ func (d *drawer) part() float64 {
 	return 1
 }
 
-// suffices reports whether there are n tokens, or will be.
-func (d *drawer) suffices(n int, now time.Duration) bool {
-	return now < d.until && n <= d.fresh && float64(n) <= d.credit*d.part()+enough
+// when is the first time from which n tokens can be used, if there are as many.
+func (d *drawer) when(n int, now time.Duration) (at time.Duration, enough bool) {
+	if float64(n) > d.credit*d.part()+tiny {
+		return 0, false
+	}
+	for i, newest := range d.lots {
+		at, left := max(now, newest.from), 0
+		for _, l := range d.lots[:i+1] {
+			if at < l.until {
+				left += l.tokens
+			}
+		}
+		if n <= left {
+			return at, true
+		}
+	}
+	return 0, false
 }
 
 // ready reports whether n tokens may be used now.
@@ -426,24 +459,34 @@ func (d *drawer) ready(n int, now time.Duration) bool {
 	case SharedLost:
 		return false
 	}
-	return now >= d.from && d.suffices(n, now)
+	at, enough := d.when(n, now)
+	return enough && at <= now
 }
 
-// used takes n tokens away.
-func (d *drawer) used(n int) {
-	if d.state == SharedConnected {
-		d.fresh -= n
-		d.credit = max(0, d.credit-float64(n)/d.part())
+// used takes n tokens away that were ready.
+func (d *drawer) used(n int, now time.Duration) {
+	if d.state != SharedConnected {
+		return
+	}
+	d.spent += n
+	d.credit = max(0, d.credit-float64(n)/d.part())
+	for i := range d.lots {
+		if l := &d.lots[i]; l.from <= now && now < l.until {
+			some := min(n, l.tokens)
+			l.tokens -= some
+			n -= some
+		}
 	}
 }
 
 // next is when the gate is to look again that would by itself at a time.
 func (d *drawer) next(now, at time.Duration, some bool) (time.Duration, bool) {
-	switch d.state {
-	case SharedLost:
+	switch {
+	case d.state == SharedLost:
 		return d.fallsAt, d.fallsAt < never
-	case SharedConnected:
-		return max(at, d.from), some && d.suffices(d.g.bucket.line.head.n, now)
+	case d.state == SharedConnected && some:
+		ready, enough := d.when(d.g.bucket.line.head.n, now)
+		return max(at, ready), enough
 	}
 	return at, some
 }

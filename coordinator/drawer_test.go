@@ -265,9 +265,14 @@ rate_coordinator_shared_budget_losses_total{provider="ibkr"} 1
 	}
 }
 
-func TestAReplicaThatNeverReachedTheBudgetUsesItsInitialShareAtOnce(t *testing.T) {
+func TestAReplicaThatNeverReachedTheBudgetUsesItsInitialShareInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := started(t, sharing(&pot{down: true}))
+		time.Sleep(terms.Lost - time.Millisecond)
+		if s := state(t, c, "ibkr"); s.Shared.State != SharedLost || s.EffectivePerSecond != 0 {
+			t.Errorf("it is %s at %v per second while others may use what they drew before", s.Shared.State, s.EffectivePerSecond)
+		}
+		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if s := state(t, c, "ibkr"); s.Shared.State != SharedOwnShare || s.EffectivePerSecond != 25 {
 			t.Errorf("it is %s at %v per second, want a quarter by itself", s.Shared.State, s.EffectivePerSecond)

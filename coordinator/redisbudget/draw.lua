@@ -32,9 +32,10 @@
 -- how many replicas are there; and this server's clock.
 local SILENT = 1000000   -- who has not drawn for so long counts as silent
 local FORGET = 600000000 -- and is forgotten after so long
-local COLD = 5000000     -- so long after the beginning anybody may be silent
+local COLD = 5000000     -- so long after nobody was there anybody may be silent
 local AHEAD = 250000     -- so far ahead tokens are promised
 local SLICE = 20000      -- no more than so much time is sold at once, but to who needs it
+local BEFORE = 500000    -- so far ahead another server may have promised tokens, which was here before
 
 local key, mine = KEYS[1], 'r:' .. ARGV[4]
 local rate, room, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -42,9 +43,10 @@ local share, need, want, unused = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
-local was = redis.call('HMGET', key, 'born', 'last', 'paid', 'part', 'check', 'there', mine)
-local born, paid = math.min(tonumber(was[1]) or clock, clock - (tonumber(was[2]) or 0)), tonumber(was[3]) or 0
+local was = redis.call('HMGET', key, 'born', 'last', 'paid', 'part', 'check', 'there', 'cold', mine)
+local born, paid = math.min(tonumber(was[1]) or clock, clock - (tonumber(was[2]) or 0)), tonumber(was[3]) or BEFORE
 local part, check, there = tonumber(was[4]) or 1, tonumber(was[5]) or -1, tonumber(was[6]) or 0
+local cold = tonumber(was[7]) or COLD
 local now = clock - born
 local sent = math.min(tonumber(ARGV[5]) - born, now)
 if now - sent > SILENT then
@@ -57,8 +59,8 @@ local function record(text)
 end
 
 local seen, told
-if was[7] then
-	seen, told = record(was[7])
+if was[8] then
+	seen, told = record(was[8])
 end
 local known = seen and now - seen <= SILENT
 if share > 0 then
@@ -88,13 +90,14 @@ if not known or told ~= share or now > check then
 			end
 		end
 	end
-	local gone = math.max(0, 1 - shares)
-	if now > COLD then
-		gone = math.min(gone, silent)
-	end
-	-- The silent ones may have used all that came in while nobody was there.
+	-- While nobody was there the silent ones may have used all that came in, and
+	-- some of them may have come since.
 	if not known and others == 0 then
-		paid = math.max(paid, now)
+		paid, cold = math.max(paid, now), now + COLD
+	end
+	local gone = math.max(0, 1 - shares)
+	if now > cold then
+		gone = math.min(gone, silent)
 	end
 	local left = math.max(0.0001, 1 - gone)
 	paid = math.max(now + (paid - now) * part / left, now - room)
@@ -107,8 +110,11 @@ local granted, wait = 0, 0
 if need > 0 then
 	wait = paid - now - AHEAD
 	if wait <= 0 then
-		local slice = math.min(SLICE, room, AHEAD / math.max(1, there))
-		granted = math.max(need, math.min(want, math.floor(slice / token)))
+		-- What a replica gives back it may draw again beside, so that those whose
+		-- calls do not fit into a slice get as much as the others.
+		local slice = math.min(SLICE, AHEAD / math.max(1, there)) / token
+		local most = math.min(slice + math.min(slice, unused), room / token)
+		granted = math.max(need, math.min(want, math.floor(most)))
 		paid = paid + granted * token
 		wait = math.max(0, paid - now)
 		if granted * token > room then
@@ -116,6 +122,6 @@ if need > 0 then
 		end
 	end
 end
-redis.call('HSET', key, 'born', born, 'last', now, 'paid', paid, 'part', part, 'check', check, 'there', there)
+redis.call('HSET', key, 'born', born, 'last', now, 'paid', paid, 'part', part, 'check', check, 'there', there, 'cold', cold)
 redis.call('PEXPIRE', key, FORGET / 1000)
 return {granted, math.ceil(wait), there, clock}

@@ -1,8 +1,6 @@
 package redisbudget
 
-import (
-	"math"
-)
+import "math"
 
 // model is what the script does, in Go, with the hash as its fields. Where the
 // script keeps a time at which all is paid for, it counts the tokens that are
@@ -14,25 +12,12 @@ type model struct {
 	tokens  float64
 	part    float64
 	check   float64
+	warm    float64 // from when on the silent ones are known
 	there   int
 	records map[string]record
 }
 
 type record struct{ seen, share float64 }
-
-// call is what the script is told; times are in microseconds.
-type call struct {
-	Rate       float64
-	Room, Hold int64
-	ID         string
-	Sent       int64 // on the server's clock
-	Share      float64
-	Need, Want int
-	Unused     float64
-}
-
-// answer is what it answers.
-type answer struct{ Tokens, Wait, There, Clock int64 }
 
 const (
 	silent = 1e6
@@ -40,13 +25,15 @@ const (
 	cold   = 5e6
 	ahead  = 250e3
 	slice  = 20e3
+
+	earlier = 500e3
 )
 
 func newModel() *model { return &model{empty: true, records: map[string]record{}} }
 
 func (m *model) draw(clock int64, c call) answer {
 	if m.empty {
-		m.born, m.part, m.check = clock, 1, -1
+		m.born, m.part, m.check, m.tokens = clock, 1, -1, -earlier*c.Rate/1e6
 	}
 	born := min(m.born, clock-int64(m.last))
 	now := float64(clock - born)
@@ -78,7 +65,8 @@ func (m *model) draw(clock int64, c call) answer {
 	if wait := -m.tokens/perMicro - ahead; wait > 0 {
 		return answer{0, int64(math.Ceil(wait)), int64(m.there), clock}
 	}
-	most := math.Floor(min(slice, room, ahead/float64(max(1, m.there))) * perMicro)
+	fair := min(slice, ahead/float64(max(1, m.there))) * perMicro
+	most := min(fair+min(fair, c.Unused), room*perMicro)
 	granted := max(c.Need, min(c.Want, int(most)))
 	m.tokens -= float64(granted)
 	wait := max(0, -m.tokens/perMicro)
@@ -107,12 +95,12 @@ func (m *model) count(now, room float64, c call, known bool) {
 			}
 		}
 	}
-	gone := max(0, 1-shares)
-	if now > cold {
-		gone = min(gone, quiet)
-	}
 	if !known && others == 0 {
-		m.tokens = min(m.tokens, 0)
+		m.tokens, m.warm = min(m.tokens, 0), now+cold
+	}
+	gone := max(0, 1-shares)
+	if now > m.warm {
+		gone = min(gone, quiet)
 	}
 	m.part = max(0.0001, 1-gone)
 	m.tokens = min(m.tokens, room*c.Rate*m.part/1e6)

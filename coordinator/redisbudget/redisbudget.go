@@ -52,9 +52,8 @@ const (
 
 // Budget is a provider's budget on a server.
 type Budget struct {
-	client *redis.Client
-	script *redis.Script
-	keys   []string
+	server server
+	close  func() error
 	id     string
 
 	rate       float64
@@ -84,13 +83,15 @@ func New(c Config) (*Budget, error) {
 	options.PoolSize, options.MinIdleConns = 1, 0
 	options.Protocol, options.DisableIdentity = 2, true
 
-	fill := time.Duration(float64(c.Burst) / c.BasePerSecond * float64(time.Second))
+	client := redis.NewClient(options)
+	return newBudget(&script{client, redis.NewScript(drawScript), []string{c.Key}}, client.Close, c.BasePerSecond, c.Burst), nil
+}
+
+// newBudget returns a budget on a server.
+func newBudget(s server, close func() error, basePerSecond float64, burst int) *Budget {
+	fill := time.Duration(float64(burst) / basePerSecond * float64(time.Second))
 	hold := min(mostHold, fill/2)
-	return &Budget{
-		client: redis.NewClient(options), script: redis.NewScript(drawScript),
-		keys: []string{c.Key}, id: rand.Text(),
-		rate: c.BasePerSecond, room: fill - hold, hold: hold,
-	}, nil
+	return &Budget{server: s, close: close, id: rand.Text(), rate: basePerSecond, room: fill - hold, hold: hold}
 }
 
 // Validate reports every field that is out of its range, joined. The fields are
@@ -120,11 +121,11 @@ func (b *Budget) Terms() coordinator.SharedTerms {
 
 // Reach implements coordinator.SharedBudget.
 func (b *Budget) Reach(ctx context.Context) error {
-	now, err := b.client.Time(ctx).Result()
+	clock, err := b.server.time(ctx)
 	if err != nil {
 		return fmt.Errorf("reach the shared budget: %w", err)
 	}
-	b.clock, b.answered = now.UnixMicro(), time.Now()
+	b.clock, b.answered = clock, time.Now()
 	return nil
 }
 
@@ -133,31 +134,70 @@ func (b *Budget) Draw(ctx context.Context, d coordinator.Draw) (coordinator.Draw
 	// Where too much time has passed since the last answer, or the server's clock
 	// was set ahead, the first try tells the time and does nothing else.
 	for range 2 {
-		granted, wait, err := b.draw(ctx, d)
+		a, err := b.server.draw(ctx, call{
+			Rate: b.rate, Room: b.room.Microseconds(), Hold: b.hold.Microseconds(),
+			ID: b.id, Sent: b.clock + time.Since(b.answered).Microseconds(), Share: d.Share,
+			Need: d.Need, Want: max(d.Need, d.Want), Unused: d.Unused,
+		})
 		if err != nil {
 			return coordinator.Drawn{}, fmt.Errorf("draw from the shared budget: %w", err)
 		}
-		if granted >= 0 {
-			return coordinator.Drawn{Tokens: granted, Wait: wait}, nil
+		b.clock, b.answered = a.Clock, time.Now()
+		if a.Tokens >= 0 {
+			return coordinator.Drawn{Tokens: int(a.Tokens), Wait: time.Duration(a.Wait) * time.Microsecond}, nil
 		}
 	}
 	return coordinator.Drawn{}, errors.New("draw from the shared budget: the server's clock runs away")
 }
 
-func (b *Budget) draw(ctx context.Context, d coordinator.Draw) (granted int, wait time.Duration, err error) {
-	sent := b.clock + time.Since(b.answered).Microseconds()
-	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 17, 64) }
-	answer, err := b.script.Run(ctx, b.client, b.keys, number(b.rate), b.room.Microseconds(), b.hold.Microseconds(),
-		b.id, sent, number(d.Share), d.Need, max(d.Need, d.Want), number(d.Unused)).Int64Slice()
-	if err != nil {
-		return 0, 0, err
-	}
-	if len(answer) != 4 {
-		return 0, 0, fmt.Errorf("the script answered %d numbers, want 4", len(answer))
-	}
-	b.clock, b.answered = answer[3], time.Now()
-	return int(answer[0]), time.Duration(answer[1]) * time.Microsecond, nil
+// Close closes the connection to the server.
+func (b *Budget) Close() error { return b.close() }
+
+// server is where the script runs.
+type server interface {
+	time(ctx context.Context) (clock int64, err error) // microseconds since 1970
+	draw(ctx context.Context, c call) (answer, error)
 }
 
-// Close closes the connection to the server.
-func (b *Budget) Close() error { return b.client.Close() }
+// call is what the script is told. Times are in microseconds.
+type call struct {
+	Rate       float64
+	Room, Hold int64
+	ID         string
+	Sent       int64 // on the server's clock
+	Share      float64
+	Need, Want int
+	Unused     float64
+}
+
+// answer is what it answers: draw.lua says more.
+type answer struct{ Tokens, Wait, There, Clock int64 }
+
+// script is the script on a real server.
+type script struct {
+	client *redis.Client
+	code   *redis.Script
+	keys   []string
+}
+
+func (s *script) time(ctx context.Context) (int64, error) {
+	now, err := s.client.Time(ctx).Result()
+	return now.UnixMicro(), err
+}
+
+func (s *script) draw(ctx context.Context, c call) (answer, error) {
+	all, err := s.code.Run(ctx, s.client, s.keys, c.arguments()...).Int64Slice()
+	if err != nil {
+		return answer{}, err
+	}
+	if len(all) != 4 {
+		return answer{}, fmt.Errorf("the script answered %d numbers, want 4", len(all))
+	}
+	return answer{all[0], all[1], all[2], all[3]}, nil
+}
+
+// arguments are the script's.
+func (c call) arguments() []any {
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 17, 64) }
+	return []any{number(c.Rate), c.Room, c.Hold, c.ID, c.Sent, number(c.Share), c.Need, c.Want, number(c.Unused)}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -34,9 +35,7 @@ var timed = redis.NewScript(strings.Replace(drawScript, "redis.call('TIME')", "{
 
 func run(t *testing.T, c *redis.Client, key string, clock int64, of call) answer {
 	t.Helper()
-	number := func(v float64) string { return fmt.Sprintf("%.17g", v) }
-	all, err := timed.Run(context.Background(), c, []string{key}, number(of.Rate), of.Room, of.Hold, of.ID, of.Sent,
-		number(of.Share), of.Need, of.Want, number(of.Unused), clock).Int64Slice()
+	all, err := timed.Run(context.Background(), c, []string{key}, append(of.arguments(), clock)...).Int64Slice()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +102,16 @@ func TestABudgetDrawsWhenTheServerHasForgottenItsScript(t *testing.T) {
 	defer b.Close()
 	ctx := context.Background()
 	raw := client(t, server.URL())
-	for range 2 {
+	for drew := 0; drew < 2; {
 		d, err := b.Draw(ctx, coordinator.Draw{Need: 1, Want: 10, Share: 1})
-		if err != nil || d.Tokens < 1 {
-			t.Fatalf("drew %+v, %v", d, err)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if d.Tokens == 0 {
+			time.Sleep(d.Wait) // what another server may have promised
+			continue
+		}
+		drew++
 		if err := raw.ScriptFlush(ctx).Err(); err != nil {
 			t.Fatal(err)
 		}
