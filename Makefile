@@ -10,7 +10,7 @@ VERSION_PACKAGE := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
 BINARIES := controller external-scaler pipeline
 # Every module of the repository whose tests need no cluster.
-MODULES := . demo promtest deploy/monitoring tools/images
+MODULES := . demo promtest deploy/monitoring tools/images tools/dependencies
 
 .PHONY: help
 help: ## list the targets
@@ -131,6 +131,18 @@ sizes: build ## tell what is compiled in: packages, go.sum lines, bytes of each 
 	done
 	@printf 'go.sum           %4d lines\n' "$$(wc -l < go.sum)"
 
+.PHONY: reproducible
+reproducible: ## build the binaries of the last commit twice, and compare them byte by byte
+	@tools/reproducible $(BINARIES)
+
+.PHONY: sbom
+sbom: ## write a bill of materials of each binary into bin/, as CycloneDX
+	@mkdir -p bin && CGO_ENABLED=0 $(GO) build -C tools/sbom -o ../../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@for binary in $(BINARIES); do \
+		CGO_ENABLED=0 GOOS=linux bin/cyclonedx-gomod app -json -licenses -std -main cmd/$$binary -output bin/$$binary.cdx.json . 2>/dev/null; \
+		echo bin/$$binary.cdx.json; \
+	done
+
 .PHONY: images
 images: ## build the container images: make images [REGISTRY=name] [TAG=tag] [BUILDER=docker|podman|buildah]
 	@BUILDER='$(BUILDER)' tools/images/build '$(or $(REGISTRY),ghcr.io/headgate)' '$(or $(TAG),$(VERSION))'
@@ -143,6 +155,7 @@ images-check: ## check what would be in the images, without a builder
 docs: ## write the generated parts of the docs anew
 	@$(GO) generate ./...
 	@$(GO) generate -C deploy/monitoring ./...
+	@$(GO) generate -C tools/dependencies ./...
 
 .PHONY: clean
 clean: ## remove what was built here; caches stay
