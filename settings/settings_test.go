@@ -117,8 +117,8 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 		want: []string{
 			`targets.yaml: line 3: soft_entr is "10", want one of the keys target, coordinator_ids, …`,
 			`targets.yaml: line 4: interval is "1s", want one of the keys target, coordinator_ids, …`,
-			`targets.yaml: line 7: series_depth is "a mapping", want one value, or a list of them`,
 			`targets.yaml: line 6: scale_soft is "much", want a number (0 to 1)`,
+			`targets.yaml: line 7: series_depth is "a mapping", want one value, or a list of them`,
 			`targets.yaml: target "bonds": hard_exit is 9000, want at most hard_enter, which is 8000`,
 		},
 	}, {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 		errs = append(errs, invalid.New("HEADGATE_TARGETS_FILE", path, "a file that can be read: "+err.Error()))
 		return c, nil, errors.Join(errs...)
 	}
-	targets, err := Targets(ctx, data, lookup)
+	targets, err := parseTargets(ctx, data, c.Target)
 	err = errors.Join(err, validateAll(targets, c.Interval, wrongIn(errs[1])))
 	for _, e := range invalid.All(err) {
 		errs = append(errs, fmt.Errorf("%s: %w", path, e))
@@ -46,7 +47,7 @@ func LoadControllerWith(ctx context.Context, environ []string, list []yaml.Node)
 	var c Controller
 	lookup := Environ(environ)
 	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
-	targets, err := readTargets(ctx, list, lookup)
+	targets, err := readTargets(ctx, list, c.Target)
 	errs = append(errs, err, validateAll(targets, c.Interval, wrongIn(errs[1])))
 	return c, targets, errors.Join(errs...)
 }
@@ -67,6 +68,14 @@ func validateAll(targets []Target, interval time.Duration, wrong map[string]bool
 // that is wrong is reported, joined, each as an *invalid.Value whose field
 // names the line.
 func Targets(ctx context.Context, data []byte, environment Lookup) ([]Target, error) {
+	var base Target
+	baseErr := Load(ctx, &base, environment)
+	targets, err := parseTargets(ctx, data, base)
+	return targets, errors.Join(baseErr, err)
+}
+
+// parseTargets is Targets with the environment's target in its place.
+func parseTargets(ctx context.Context, data []byte, base Target) ([]Target, error) {
 	var file struct {
 		Targets []yaml.Node `yaml:"targets"`
 	}
@@ -75,18 +84,19 @@ func Targets(ctx context.Context, data []byte, environment Lookup) ([]Target, er
 	if err := decoder.Decode(&file); err != nil {
 		return nil, invalid.New("targets file", err.Error(), `a YAML mapping with the key "targets", a list`)
 	}
-	return readTargets(ctx, file.Targets, environment)
+	return readTargets(ctx, file.Targets, base)
 }
 
-func readTargets(ctx context.Context, list []yaml.Node, environment Lookup) ([]Target, error) {
+func readTargets(ctx context.Context, list []yaml.Node, base Target) ([]Target, error) {
 	if len(list) == 0 {
 		return nil, invalid.Missing("targets", "a list with at least one target")
 	}
+	reader := newTargetReader(base)
 	var errs []error
 	var targets []Target
 	lineOf := map[string]int{}
 	for i := range list {
-		target, err := readTarget(ctx, &list[i], environment)
+		target, err := reader.read(ctx, &list[i])
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -102,64 +112,57 @@ func readTargets(ctx context.Context, list []yaml.Node, environment Lookup) ([]T
 	return targets, errors.Join(errs...)
 }
 
-// targetKeys maps the keys of a target in YAML to their variables.
-func targetKeys() (keys map[string]string, names []string) {
-	keys = map[string]string{}
-	for _, v := range Variables(Target{}) {
-		key := v.Name
+// targetReader reads targets, each of which says something over what the base
+// says. What is alike for all is worked out once, for there may be a great many.
+type targetReader struct {
+	base, now Target
+	keys      map[string]leaf // of now, by the key in YAML
+	names     []string        // of the keys, in their order
+}
+
+func newTargetReader(base Target) *targetReader {
+	r := &targetReader{base: base, keys: map[string]leaf{}}
+	for _, leaf := range leaves(reflect.ValueOf(&r.now).Elem(), 0) {
+		key := leaf.name
 		for _, prefix := range []string{"HEADGATE_", "MDP_FB_"} {
 			key = strings.TrimPrefix(key, prefix)
 		}
 		key = strings.ToLower(key)
-		keys[key] = v.Name
-		names = append(names, key)
+		r.keys[key] = leaf
+		r.names = append(r.names, key)
 	}
-	return keys, names
+	return r
 }
 
-func readTarget(ctx context.Context, node *yaml.Node, environment Lookup) (Target, error) {
+func (r *targetReader) read(ctx context.Context, node *yaml.Node) (Target, error) {
 	if node.Kind != yaml.MappingNode {
 		return Target{}, invalid.New(fmt.Sprintf("line %d: target", node.Line), node.Value, "a mapping of settings")
 	}
-	keys, names := targetKeys()
-	type place struct {
-		key   string
-		line  int
-		value string
-	}
-	said := map[string]place{} // by variable
+	r.now = r.base
+	said := map[string]bool{}
 	var errs []error
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		field := fmt.Sprintf("line %d: %s", key.Line, key.Value)
-		name, known := keys[key.Value]
+		leaf, known := r.keys[key.Value]
 		text, scalar := scalarText(value)
-		_, twice := said[name]
 		switch {
 		case !known:
-			errs = append(errs, invalid.New(field, text, "one of the keys "+strings.Join(names, ", ")))
+			errs = append(errs, invalid.New(field, text, "one of the keys "+strings.Join(r.names, ", ")))
 		case !scalar:
 			errs = append(errs, invalid.New(field, "a mapping", "one value, or a list of them"))
-		case twice:
+		case said[key.Value]:
 			errs = append(errs, invalid.New(field, text, "each key once"))
 		default:
-			said[name] = place{key: key.Value, line: key.Line, value: text}
+			said[key.Value] = true
+			err := leaf.load(ctx, func(string) (string, bool) { return text, true })
+			for _, v := range invalid.All(err) {
+				v.Field = field
+				errs = append(errs, v)
+			}
 		}
 	}
-	var target Target
-	err := Load(ctx, &target, func(name string) (string, bool) {
-		if p, found := said[name]; found {
-			return p.value, true
-		}
-		return environment(name)
-	})
-	for _, v := range invalid.All(err) {
-		if p, found := said[v.Field]; found {
-			v.Field = fmt.Sprintf("line %d: %s", p.line, p.key)
-		}
-		errs = append(errs, v)
-	}
-	return target, errors.Join(errs...)
+	return r.now, errors.Join(errs...)
 }
 
 // scalarText is the text of a scalar, or that of a list of scalars joined by
