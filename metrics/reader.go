@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -39,6 +40,8 @@ type Reader struct {
 	mu       sync.Mutex
 	counters map[seriesKey]counter
 	warned   string // the warnings last logged
+	warning  seldom.Condition
+	others   seldom.Line // warnings than those last logged
 }
 
 // part is which exporter and which of its signals a part label stands for.
@@ -114,7 +117,7 @@ func (r *Reader) Read(ctx context.Context) (Snapshot, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.logWarnings(warnings)
+	r.logWarnings(ctx, warnings)
 	snapshot, err := r.fold(vector)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("query prometheus: %w", err)
@@ -123,12 +126,21 @@ func (r *Reader) Read(ctx context.Context) (Snapshot, error) {
 	return snapshot, nil
 }
 
-func (r *Reader) logWarnings(warnings v1.Warnings) {
-	text := strings.Join(warnings, "; ")
-	if text != "" && text != r.warned {
-		r.log.Warn("prometheus answered with warnings", "warnings", text)
+// logWarnings logs warnings that are new. Where they come and go, or are others
+// each time, they are logged less and less.
+func (r *Reader) logWarnings(ctx context.Context, warnings v1.Warnings) {
+	now, text := time.Now(), strings.Join(warnings, "; ")
+	leftOut, tell := r.warning.Now(now, text != "")
+	if text == "" {
+		return
 	}
-	r.warned = text
+	if !tell && text != r.warned {
+		leftOut, tell = r.others.Tell(now)
+	}
+	if tell {
+		r.warned = text
+		r.log.WarnContext(ctx, "prometheus answered with warnings", "warnings", text, "left_out", leftOut)
+	}
 }
 
 // reading is one usable sample of one series.

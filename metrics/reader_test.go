@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -354,6 +355,48 @@ func TestReadRefusesWhatIsNoSnapshot(t *testing.T) {
 			if _, err := reader.Read(t.Context()); !errors.Is(err, test.want) {
 				t.Errorf("error is %v, want %v", err, test.want)
 			}
+		})
+	}
+}
+
+func TestWarningsThatComeAndGoAreLoggedALineADay(t *testing.T) {
+	tests := []struct {
+		name     string
+		warnings func(read int) v1.Warnings
+		most     int // lines a day, once it goes on like this
+	}{
+		{"at every other read", func(read int) v1.Warnings { return v1.Warnings{"one store is away"}[:read%2] }, 1},
+		{"another at each read", func(read int) v1.Warnings { return v1.Warnings{fmt.Sprintf("series %d is odd", read)} }, 1},
+		{"one of two", func(read int) v1.Warnings { return v1.Warnings{[]string{"one store is away", "another is"}[read%2]} }, 1},
+		{"the same at all", func(int) v1.Warnings { return v1.Warnings{"one store is away"} }, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				api := &answers{values: []model.Value{evaluated(1).vector}}
+				reader, err := metrics.NewReader(api, []metrics.Names{metrics.DefaultNames()}, slog.New(slog.NewTextHandler(&log, nil)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				day := func(first int) (lines int) {
+					log.Reset()
+					for i := range 24 * 60 {
+						api.warnings = test.warnings(first + i)
+						if _, err := reader.Read(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(time.Minute)
+					}
+					return strings.Count(log.String(), "\n")
+				}
+				if lines := day(0); lines == 0 {
+					t.Error("nothing was logged in the first day")
+				}
+				if lines := day(24 * 60); lines > test.most {
+					t.Errorf("%d lines in the second day, the last ones:\n%s", lines, log.String())
+				}
+			})
 		})
 	}
 }

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+
+	"github.com/headgate/headgate/internal/seldom"
 )
 
 // Limits of the gRPC server. KEDA opens one connection for all ScaledObjects of
@@ -50,9 +52,12 @@ func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *s
 		Metrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()),
 		scaler:  scaler, health: health.NewServer(), log: log,
 	}
+	var panics seldom.Shared
 	recovered := recovery.WithRecoveryHandlerContext(func(_ context.Context, fault any) error {
 		scaler.series.panics.Inc()
-		log.Error("a call panicked", "panic", fault, "stack", string(debug.Stack()))
+		if leftOut, tell := panics.Tell(time.Now()); tell {
+			log.Error("a call panicked", "panic", fault, "stack", string(debug.Stack()), "left_out", leftOut)
+		}
 		return status.Error(codes.Internal, "internal error")
 	})
 	options := []grpc.ServerOption{

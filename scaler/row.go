@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/scaler/replicas"
 	"github.com/headgate/headgate/scaler/trigger"
 )
@@ -27,8 +28,8 @@ type row struct {
 	view    uint64          // the number of the view that outcome is made of
 	outcome outcome
 	cause   replicas.Cause // of the last plan that could be made
-	bound   bool           // by that plan
-	told    told           // what was last answered
+	bound   seldom.Condition
+	told    told // what was last answered
 	used    time.Time
 	streams int // open ones
 	bites   func(replicas.Cause)
@@ -76,10 +77,9 @@ func (r *row) refresh(view *View, now time.Time, stale time.Duration) {
 		r.cause = o.cause
 		r.bites(o.cause)
 	}
-	if o.plan.StoreBound != r.bound {
-		r.bound = o.plan.StoreBound
-		r.log.Info("store-bound guard", "scaled_object", r.object, "metric", r.trigger.Metric, "store_bound", r.bound,
-			"replicas", len(o.load.writers), "drain_per_second", o.load.drain, "depth", o.load.depth)
+	if leftOut, tell := r.bound.Now(now, o.plan.StoreBound); tell {
+		r.log.Info("store-bound guard", "scaled_object", r.object, "metric", r.trigger.Metric, "store_bound", o.plan.StoreBound,
+			"replicas", len(o.load.writers), "drain_per_second", o.load.drain, "depth", o.load.depth, "left_out", leftOut)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -38,6 +39,7 @@ type Signals struct {
 	pushed  map[string]pushed
 	current *View // never changed once it is here
 	failing bool  // the last reading failed
+	unread  seldom.Condition
 	changed chan struct{}
 }
 
@@ -164,17 +166,17 @@ func (s *Signals) readOnce(ctx context.Context) bool {
 	s.series.observe(time.Since(asked), err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failing = err != nil
+	leftOut, tell := s.unread.Now(time.Now(), s.failing)
 	if err != nil {
-		if !s.failing {
-			s.log.Warn("signals cannot be read; the last ones are answered with until they are stale", "error", err)
+		if tell {
+			s.log.Warn("signals cannot be read; the last ones are answered with until they are stale", "error", err, "left_out", leftOut)
 		}
-		s.failing = true
 		return false
 	}
-	if s.failing || s.read.ReadAt.IsZero() {
+	if tell || s.read.ReadAt.IsZero() {
 		s.log.Info("signals are read", "coordinators", len(snapshot.Coordinators))
 	}
-	s.failing = false
 	s.read = viewOf(snapshot, asked)
 	s.publish()
 	return true
