@@ -17,7 +17,7 @@ func (q *Queue) Describe(ch chan<- *prometheus.Desc) {
 // are one consistent cut, as Stats is.
 func (q *Queue) Collect(ch chan<- prometheus.Metric) {
 	q.mu.Lock()
-	s, c := q.stats(), q.count
+	s, c, events := q.stats(), q.count, q.outbox.Counts()
 	q.mu.Unlock()
 	q.series.Collect(ch, series.Figures{
 		Whole: &series.Whole{Depth: s.Waiting, Capacity: s.Capacity, MaxDepth: s.MaxDepth, Level: s.Level},
@@ -34,7 +34,7 @@ func (q *Queue) Collect(ch chan<- prometheus.Metric) {
 				{Name: DroppedOverflow, Items: c.droppedOverflow}, {Name: DroppedDeadLetters, Items: c.droppedDeadLetters},
 			},
 		},
-		Events: c.events,
+		Events: events,
 	})
 	q.writer.Collect(ch)
 	ch <- q.waits

@@ -16,6 +16,7 @@ const (
 	HealthDeadLettersFailing = "dead_letters_failing" // items wait that neither the store nor the dead letters take
 	HealthFull               = "full"                 // there is no room
 	HealthDraining           = "draining"             // stopping: no intake
+	HealthQueueUnreachable   = "queue_unreachable"    // the durable queue does not answer
 )
 
 // Health is how a queue is, and why.

@@ -53,6 +53,9 @@ var (
 	// ErrClosed says that the queue is stopping and takes no more items.
 	ErrClosed = errors.New("write queue is closed")
 
+	// ErrTooLarge says that an item is larger than the queue can hold.
+	ErrTooLarge = errors.New("item is too large for the write queue")
+
 	// ErrNoKey says that an item has an empty key; nothing was accepted.
 	ErrNoKey = errors.New("item has no key")
 )

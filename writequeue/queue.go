@@ -37,6 +37,7 @@ const (
 	RefusedFull      = "full"      // no room, and the setting is to refuse
 	RefusedClosed    = "closed"    // the queue is stopping
 	RefusedCancelled = "cancelled" // the producer gave up waiting
+	RefusedTooLarge  = "too_large" // the durable queue takes no item of that size
 )
 
 // Why events are published.
@@ -56,7 +57,6 @@ const (
 type Queue struct {
 	cfg       Config
 	batchSize int // of cfg, no larger than the capacity
-	publish   func(pressure.Event)
 	log       *slog.Logger
 	writer    *Writer
 	series    *series.Of
@@ -77,10 +77,7 @@ type Queue struct {
 	stopped  bool       // Run has ended
 	count    counters
 	judge    *levels.Judge
-
-	// Events wait here, in order, for the one goroutine that publishes.
-	events     []pressure.Event
-	publishing bool
+	outbox   levels.Outbox
 }
 
 // counters are the numbers that Stats and the series show. They only rise.
@@ -90,7 +87,6 @@ type counters struct {
 	droppedDeadLetters              uint64
 	refusedFull, refusedClosed      uint64
 	refusedCancelled                uint64
-	events                          [pressure.Hard + 1]uint64
 	maxDepth                        int
 }
 
@@ -122,7 +118,6 @@ func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), 
 	return &Queue{
 		cfg:       cfg,
 		batchSize: min(cfg.BatchSize, cfg.Capacity),
-		publish:   publish,
 		log:       log,
 		writer:    writer,
 		series:    series.New(cfg.CoordinatorID, false),
@@ -130,6 +125,7 @@ func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), 
 		started:   time.Now(),
 		ring:      ring{limit: cfg.Capacity},
 		blocked:   list.New(),
+		outbox:    levels.NewOutbox(publish, log),
 		judge:     levels.New(cfg.CoordinatorID, cfg.Marks.Thresholds(cfg.Capacity)),
 	}, nil
 }
@@ -304,44 +300,15 @@ func (q *Queue) observe(now time.Duration) {
 
 // note puts an event in the row of those to be published.
 func (q *Queue) note(reason string) {
-	e := q.judge.Event(reason, q.depth(), q.cfg.Capacity)
-	if q.publish == nil {
-		return
-	}
-	q.events = append(q.events, e)
-	q.count.events[e.Level]++
+	q.outbox.Add(q.judge.Event(reason, q.depth(), q.cfg.Capacity))
 }
 
-// unlockAndPublish gives q.mu back and hands the noted events on, unless
-// another goroutine is at it; then that one takes these along.
+// unlockAndPublish hands the noted events on and gives q.mu back.
 func (q *Queue) unlockAndPublish() {
-	if q.publishing || len(q.events) == 0 {
-		q.mu.Unlock()
-		return
+	if !q.outbox.Idle() {
+		q.outbox.Publish(&q.mu)
 	}
-	q.publishing = true
-	for len(q.events) > 0 {
-		events := q.events
-		q.events = nil
-		q.mu.Unlock()
-		for _, e := range events {
-			q.tell(e)
-		}
-		q.mu.Lock()
-	}
-	q.publishing = false
 	q.mu.Unlock()
-}
-
-// tell publishes one event. A panic of the subscriber is logged and ends there:
-// it is not the producer's fault on whose Put the event was made.
-func (q *Queue) tell(e pressure.Event) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			q.log.Error("subscriber to feedback events panicked", "level", e.Level.String(), "panic", fault)
-		}
-	}()
-	q.publish(e)
 }
 
 // Stats is one consistent cut through a queue's counters, in items where

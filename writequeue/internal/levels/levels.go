@@ -1,8 +1,10 @@
-// Package levels holds the depth of a write queue against its marks and makes the
-// events of it.
+// Package levels holds the depth of a write queue against its marks, and makes and
+// hands on the events of it.
 package levels
 
 import (
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/headgate/headgate/pressure"
@@ -30,6 +32,9 @@ type Judge struct {
 func New(id string, thresholds pressure.Thresholds) *Judge {
 	return &Judge{id: id, tracker: pressure.NewTracker(thresholds)}
 }
+
+// SetThresholds changes the marks; the level follows at the next depth.
+func (j *Judge) SetThresholds(thresholds pressure.Thresholds) { j.tracker.SetThresholds(thresholds) }
 
 // Level is the level now.
 func (j *Judge) Level() pressure.Level {
@@ -71,4 +76,65 @@ func (j *Judge) Event(reason string, depth, capacity int) pressure.Event {
 		Source:        source,
 		Time:          now,
 	}
+}
+
+// Outbox hands events on one at a time, in order, and outside of its owner's
+// lock, which guards all of it.
+type Outbox struct {
+	publish    func(pressure.Event) // nil for nobody
+	log        *slog.Logger
+	events     []pressure.Event
+	publishing bool
+	counts     [pressure.Hard + 1]uint64 // of the events, by level
+}
+
+// NewOutbox returns one that hands events to publish, which may be nil.
+func NewOutbox(publish func(pressure.Event), log *slog.Logger) Outbox {
+	return Outbox{publish: publish, log: log}
+}
+
+// Add puts an event in the row of those to be handed on.
+func (o *Outbox) Add(e pressure.Event) {
+	if o.publish == nil {
+		return
+	}
+	o.events = append(o.events, e)
+	o.counts[e.Level]++
+}
+
+// Counts are how many events were added, by level.
+func (o *Outbox) Counts() [pressure.Hard + 1]uint64 { return o.counts }
+
+// Idle reports whether there is nothing to hand on, or another goroutine is at
+// it, which takes along what was added.
+func (o *Outbox) Idle() bool { return len(o.events) == 0 || o.publishing }
+
+// Publish hands the events on. The owner's lock is held before and after, and not
+// meanwhile.
+func (o *Outbox) Publish(mu *sync.Mutex) {
+	if o.Idle() {
+		return
+	}
+	o.publishing = true
+	for len(o.events) > 0 {
+		events := o.events
+		o.events = nil
+		mu.Unlock()
+		for _, e := range events {
+			o.tell(e)
+		}
+		mu.Lock()
+	}
+	o.publishing = false
+}
+
+// tell publishes one event. A panic of the subscriber is logged and ends there:
+// it is not the fault of whoever crossed the mark.
+func (o *Outbox) tell(e pressure.Event) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			o.log.Error("subscriber to feedback events panicked", "level", e.Level.String(), "panic", fault)
+		}
+	}()
+	o.publish(e)
 }
