@@ -24,7 +24,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/e2e/scenario"
 	"github.com/headgate/headgate/e2e/servers"
 )

@@ -26,7 +26,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/e2e/servers"
 )
 

@@ -31,7 +31,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 )
 
 const (

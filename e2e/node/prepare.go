@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 )
 
 // prepare puts the pod's files in place and returns what is to be run.

@@ -8,8 +8,8 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/headgate/headgate/e2e/process"
 	"github.com/headgate/headgate/e2e/servers"
+	"github.com/headgate/headgate/internal/process"
 )
 
 // KedaClient: KEDA's own client code, as its operator runs it, asks the shipped

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/e2e/cluster"
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/headgate/headgate/e2e/cluster"
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/process"
 )
 
 // scrapeEvery is how often a scenario's Prometheus looks at each pod.

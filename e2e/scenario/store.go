@@ -2,106 +2,13 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/headgate/headgate/e2e/cluster"
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/postgres"
 )
-
-// Postgres is a real server, in which each scenario has a database.
-type Postgres struct {
-	address string
-	process *process.Process
-}
-
-// startPostgres starts a server with a fresh data folder under dir.
-func startPostgres(ctx context.Context, dir string) (*Postgres, error) {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if len(found) == 0 {
-		onPath, err := exec.LookPath("initdb")
-		if err != nil {
-			return nil, errors.New("no PostgreSQL server: tools/setup postgresql installs one")
-		}
-		found = []string{onPath}
-	}
-	bin := filepath.Dir(found[len(found)-1])
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	as, err := account(dir)
-	if err != nil {
-		return nil, err
-	}
-	data := filepath.Join(dir, "data")
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8")
-	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: as}
-	if text, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("make a database cluster: %w: %s", err, text)
-	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(address)
-	p := &Postgres{address: address}
-	p.process, err = process.Start(process.Spec{
-		Name: "postgres", Binary: filepath.Join(bin, "postgres"), Log: dir, As: as, Args: []string{
-			"-D", data, "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "port=" + port,
-			"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=64MB", "-c", "max_connections=400",
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return p, cluster.Poll(ctx, func(ctx context.Context) error {
-		conn, err := pgx.Connect(ctx, p.url("postgres"))
-		if err != nil {
-			return err
-		}
-		return conn.Close(ctx)
-	})
-}
-
-// account is whom the server runs as: PostgreSQL refuses to be root.
-func account(dir string) (*syscall.Credential, error) {
-	if os.Getuid() != 0 {
-		return nil, nil
-	}
-	who, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("root cannot run PostgreSQL: %w", err)
-	}
-	uid, err1 := strconv.Atoi(who.Uid)
-	gid, err2 := strconv.Atoi(who.Gid)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, uid, gid)
-}
-
-func (p *Postgres) url(database string) string {
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", p.address, database)
-}
-
-// Stop ends the server at once: there is nothing to keep.
-func (p *Postgres) Stop() {
-	_ = p.process.Signal(syscall.SIGQUIT)
-	<-p.process.Ended()
-}
 
 // Store is the database of one scenario, whose speed can be set while it is
 // written to: so many rows a second, one statement at a time where the capacity
@@ -153,8 +60,8 @@ CREATE TRIGGER pace AFTER INSERT ON items REFERENCING NEW TABLE AS written FOR E
 `
 
 // store makes a database.
-func (p *Postgres) store(ctx context.Context, name string) (*Store, error) {
-	conn, err := pgx.Connect(ctx, p.url("postgres"))
+func newStore(ctx context.Context, server *postgres.Server, name string) (*Store, error) {
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +69,7 @@ func (p *Postgres) store(ctx context.Context, name string) (*Store, error) {
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
 		return nil, fmt.Errorf("make a store: %w", err)
 	}
-	s := &Store{URL: p.url(name)}
+	s := &Store{URL: server.URL(name)}
 	if s.pool, err = pgxpool.New(ctx, s.URL); err != nil {
 		return nil, err
 	}

@@ -20,14 +20,15 @@ import (
 	"github.com/headgate/headgate/e2e/cluster"
 	"github.com/headgate/headgate/e2e/load"
 	"github.com/headgate/headgate/e2e/node"
-	"github.com/headgate/headgate/e2e/process"
+	"github.com/headgate/headgate/internal/postgres"
+	"github.com/headgate/headgate/internal/process"
 )
 
 // World is what all scenarios share.
 type World struct {
 	Cluster    *cluster.Cluster
 	Node       *node.Node
-	Postgres   *Postgres
+	Postgres   *postgres.Server
 	Programs   map[string]string // as servers.Build returns them
 	Prometheus string            // path of the server
 	Deploy     string            // folder of the manifests
@@ -55,7 +56,8 @@ func NewWorld(ctx context.Context, dir, root, prometheus string, programs map[st
 		return nil, err
 	}
 	started := time.Now()
-	if w.Postgres, err = startPostgres(ctx, filepath.Join(dir, "postgres")); err != nil {
+	if w.Postgres, err = postgres.Start(ctx, filepath.Join(dir, "postgres"),
+		"fsync=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=400"); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(progress, "headgate: cluster: PostgreSQL: %.1f s\n", time.Since(started).Seconds())
@@ -235,7 +237,7 @@ metadata:
 	if err := e.Node.ScrapeInto(e.Namespace, filepath.Join(folder, "targets.json")); err != nil {
 		return err
 	}
-	if e.Store, err = e.Postgres.store(ctx, e.Namespace); err != nil {
+	if e.Store, err = newStore(ctx, e.Postgres, e.Namespace); err != nil {
 		return err
 	}
 	e.Load = load.New(e.itemURLs, slog.New(slog.NewTextHandler(e.Progress, nil)))
