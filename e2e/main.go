@@ -24,9 +24,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/e2e/scenario"
 	"github.com/headgate/headgate/e2e/servers"
+	"github.com/headgate/headgate/internal/process"
 )
 
 // atOnce is how many scenarios run beside one another, of those that do not

@@ -26,8 +26,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/e2e/servers"
+	"github.com/headgate/headgate/internal/process"
 )
 
 const (
