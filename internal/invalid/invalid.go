@@ -6,7 +6,9 @@ package invalid
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -83,4 +85,31 @@ func shorten(got any) string {
 		s += "…"
 	}
 	return s
+}
+
+// quoted is a value that a YAML decoder repeats.
+var quoted = regexp.MustCompile("`[^`]*`")
+
+// WithoutValues is an error of a YAML decoder without the values that it
+// repeats, for files in which a value may be a secret.
+func WithoutValues(err error) error {
+	return errors.New(quoted.ReplaceAllString(err.Error(), "…"))
+}
+
+// NewAddress is New for a URL, whose user and password are not repeated.
+func NewAddress(field, got, want string) *Value {
+	return New(field, WithoutUser(got), want)
+}
+
+// WithoutUser is a URL, right or wrong, without the user and password in it.
+func WithoutUser(address string) string {
+	start := 0
+	if i := strings.Index(address, "//"); i >= 0 {
+		start = i + 2
+	}
+	// A password may hold an @ or a slash where the URL is wrong.
+	if at := strings.LastIndex(address, "@"); at >= start {
+		return address[:start] + "…" + address[at:]
+	}
+	return address
 }

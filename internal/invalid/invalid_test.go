@@ -41,3 +41,30 @@ func TestAllFindsThemInJoinedAndWrappedErrors(t *testing.T) {
 		t.Error("want none where there is none")
 	}
 }
+
+func TestAnAddressIsRepeatedWithoutItsUserAndPassword(t *testing.T) {
+	for address, want := range map[string]string{
+		"http://host:80/path":             "http://host:80/path",
+		"http://user:sEcReT@host:80":      "http://…@host:80",
+		"http://user:sEc@ReT@host":        "http://…@host",
+		"http://user:sEc/ReT@host:bad":    "http://…@host:bad",
+		"user:sEcReT@host":                "…@host",
+		"postgres://u:sEcReT@h/db?a=b":    "postgres://…@h/db?a=b",
+		"":                                "",
+		"dns+http://user:sEcReT@host:900": "dns+http://…@host:900",
+	} {
+		if got := WithoutUser(address); got != want {
+			t.Errorf("%q becomes %q, want %q", address, got, want)
+		}
+	}
+	if v := NewAddress("url", "http://user:sEcReT@host", "an address"); strings.Contains(v.Error(), "sEcReT") {
+		t.Error(v)
+	}
+}
+
+func TestAYAMLErrorIsRepeatedWithoutValues(t *testing.T) {
+	err := WithoutValues(errors.New("yaml: line 3: cannot unmarshal !!str `sEcReT` into int"))
+	if want := "yaml: line 3: cannot unmarshal !!str … into int"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
