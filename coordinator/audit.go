@@ -25,4 +25,5 @@ func (g *gate) audit(action auditAction, e entry, holder, reason string) {
 	g.c.log.Warn("override "+string(action), "audit", "override", "action", string(action), "provider", g.Name,
 		"holder", holder, "reason", reason, "scale", e.scale, "expires_at", expires, "set_by", e.holder,
 		"scale_in_force", g.scale(), "rate_per_second", g.bucket.rate)
+	g.news.told(g.scale(), g.share, g.level())
 }

@@ -34,6 +34,7 @@ type Coordinator struct {
 	onRate  func(Rate)
 	started time.Time // what now counts from
 	wait    *prometheus.HistogramVec
+	ignored ignored
 
 	gates atomic.Pointer[gates] // replaced under mu, read without it
 
@@ -175,7 +176,7 @@ func (c *Coordinator) RecordFailure(provider string) { c.record(provider, false)
 func (c *Coordinator) record(provider string, success bool) {
 	g, err := c.gate(provider)
 	if err != nil {
-		c.log.Warn("outcome for an unknown provider is ignored", "provider", provider)
+		c.warn(&c.ignored.outcome, "outcome for an unknown provider is ignored", "provider", provider)
 		return
 	}
 	g.mu.Lock()
@@ -193,10 +194,14 @@ func (c *Coordinator) record(provider string, success bool) {
 	}
 	if g.breaker.IsOpen() {
 		g.counts.breakerOpened++
-		c.log.Warn("breaker opened", "provider", provider, "for", g.BreakerTimeout)
+		if leftOut, tell := g.news.broken.Now(time.Now(), true); tell {
+			c.log.Warn("breaker opened", "provider", provider, "for", g.BreakerTimeout, "left_out", leftOut)
+		}
 		g.bar(c.now())
 	} else if g.breaker.IsClosed() {
-		c.log.Info("breaker closed", "provider", provider)
+		if _, tell := g.news.broken.Now(time.Now(), false); tell {
+			c.log.Info("breaker closed", "provider", provider)
+		}
 	}
 	g.version++
 	c.tell(provider)
@@ -209,7 +214,7 @@ func (c *Coordinator) record(provider string, success bool) {
 func (c *Coordinator) CoolDown(provider, scope string, d time.Duration) {
 	g, err := c.gate(provider)
 	if err != nil {
-		c.log.Warn("cool-down of an unknown provider is ignored", "provider", provider)
+		c.warn(&c.ignored.coolDown, "cool-down of an unknown provider is ignored", "provider", provider)
 		return
 	}
 	g.mu.Lock()
@@ -223,8 +228,14 @@ func (c *Coordinator) CoolDown(provider, scope string, d time.Duration) {
 			delete(g.coolDowns, other)
 		}
 	}
+	leftOut, tell := 0, true
+	if _, lasts := g.coolDowns[scope]; lasts {
+		leftOut, tell = g.news.coolDowns.Tell(time.Now())
+	}
 	g.coolDowns[scope] = now + d
-	c.log.Warn("cool-down", "provider", provider, "scope", scope, "for", d)
+	if tell {
+		c.log.Warn("cool-down", "provider", provider, "scope", scope, "for", d, "left_out", leftOut)
+	}
 	g.bar(now)
 	g.version++
 	c.tell(provider)

@@ -160,6 +160,7 @@ type gate struct {
 	closed    bool
 	version   uint64 // rises with every change that Watch tells of
 	counts    counts
+	news      news
 }
 
 // counts only rise.
@@ -193,6 +194,7 @@ func newGate(c *Coordinator, p Provider) *gate {
 			scale: p.failScale(p.SafeScale), reason: reasonStartUp, since: now,
 		}
 	}
+	g.news.told(g.scale(), g.share, g.level())
 	g.bucket.start(g.rate(), p.Burst, now)
 	g.observeRate(now)
 	g.wait = c.wait.WithLabelValues(p.Name)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -236,9 +237,12 @@ func (g *gate) expire(now time.Duration) {
 		}
 		g.counts.leaseExpiries++
 		left := entry{scale: g.failScale(e.scale), level: e.level, reason: reasonLeaseExpired, since: now}
-		g.c.log.Warn("lease ran out, provider falls to its fail mode", "provider", g.Name, "owner", string(owner),
-			"holder", e.holder, "fail_mode", string(g.FailMode), "scale", left.scale)
 		g.put(owner, left, now, false)
+		if leftOut, tell := g.news.leases.Tell(time.Now()); tell {
+			g.c.log.Warn("lease ran out, provider falls to its fail mode", "provider", g.Name, "owner", string(owner),
+				"holder", e.holder, "fail_mode", string(g.FailMode), "scale", left.scale, "left_out", leftOut)
+			g.news.told(g.scale(), g.share, g.level())
+		}
 	}
 }
 
@@ -265,9 +269,13 @@ func (c *Coordinator) Apply(provider string, r ScaleRequest) (State, error) {
 	}
 	if r.Owner == OwnerOperator {
 		g.audit(auditSet, g.scales[OwnerOperator], r.Holder, r.Reason)
-	} else if after := g.scale(); after != before || g.share != shareBefore {
-		c.log.Info("scale changed", "provider", provider, "owner", string(r.Owner), "holder", r.Holder,
-			"requested", r.Scale, "scale", after, "share", g.share, "rate_per_second", g.bucket.rate, "reason", r.Reason)
+	} else {
+		after := g.scale()
+		changed := after != before || g.share != shareBefore
+		if leftOut, tell := g.news.look(time.Now(), changed, after, g.share, g.level()); tell {
+			c.log.Info("scale changed", "provider", provider, "owner", string(r.Owner), "holder", r.Holder, "requested", r.Scale,
+				"scale", after, "share", g.share, "rate_per_second", g.bucket.rate, "reason", r.Reason, "left_out", leftOut)
+		}
 	}
 	return g.state(), nil
 }
@@ -307,7 +315,7 @@ func (c *Coordinator) SetScale(provider string, scale float64) {
 	if math.IsNaN(scale) {
 		scale = 0
 	}
-	c.setFast(provider, func(e *entry) { e.scale, e.reason = clamp(scale), "set_scale" })
+	c.setFast(provider, &c.ignored.scale, func(e *entry) { e.scale, e.reason = clamp(scale), "set_scale" })
 }
 
 // SetPressure sets the fast loop's level of a provider. A level that is not
@@ -315,16 +323,16 @@ func (c *Coordinator) SetScale(provider string, scale float64) {
 // one.
 func (c *Coordinator) SetPressure(provider string, level pressure.Level) {
 	if !level.Known() {
-		c.log.Warn("unknown pressure level counts as OK", "provider", provider, "level", uint8(level))
+		c.warn(&c.ignored.level, "unknown pressure level counts as OK", "provider", provider, "level", uint8(level))
 		level = pressure.OK
 	}
-	c.setFast(provider, func(e *entry) { e.level = level })
+	c.setFast(provider, &c.ignored.pressure, func(e *entry) { e.level = level })
 }
 
-func (c *Coordinator) setFast(provider string, change func(*entry)) {
+func (c *Coordinator) setFast(provider string, ignored *seldom.Shared, change func(*entry)) {
 	g, err := c.gate(provider)
 	if err != nil {
-		c.log.Warn("feedback for an unknown provider is ignored", "provider", provider)
+		c.warn(ignored, "feedback for an unknown provider is ignored", "provider", provider)
 		return
 	}
 	g.mu.Lock()

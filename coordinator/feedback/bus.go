@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -48,8 +50,9 @@ type Bus struct {
 }
 
 type subscription struct {
-	name string
-	tell Subscriber
+	name           string
+	tell           Subscriber
+	unknown, fails seldom.Shared // what is logged of it less and less
 }
 
 // NewBus returns a bus that nobody listens to.
@@ -61,7 +64,7 @@ func NewBus(log *slog.Logger) *Bus {
 // stands in logs and series, so names must be few. The returned function ends
 // it; an event that is being handed out may still come.
 func (b *Bus) Subscribe(name string, tell Subscriber) (unsubscribe func()) {
-	added := &subscription{name, tell}
+	added := &subscription{name: name, tell: tell}
 	for _, outcome := range []string{outcomeHandled, outcomeOld, outcomeUnknownLevel, outcomeFailed} {
 		b.events.WithLabelValues(name, outcome) // is 0 from the start
 	}
@@ -97,10 +100,15 @@ func (b *Bus) hand(s *subscription, e pressure.Event) {
 		b.log.Debug("old feedback event dropped", "subscriber", s.name, "coordinator_id", e.CoordinatorID, "at", e.Time)
 	case errors.Is(err, ErrUnknownLevel):
 		outcome = outcomeUnknownLevel
-		b.log.Warn("unknown pressure level counts as OK", "subscriber", s.name, "coordinator_id", e.CoordinatorID, "level", uint8(e.Level))
+		if leftOut, tell := s.unknown.Tell(time.Now()); tell {
+			b.log.Warn("unknown pressure level counts as OK", "subscriber", s.name, "coordinator_id", e.CoordinatorID, "level", uint8(e.Level),
+				"left_out", leftOut)
+		}
 	default:
 		outcome = outcomeFailed
-		b.log.Error("subscriber failed", "subscriber", s.name, "coordinator_id", e.CoordinatorID, "error", err)
+		if leftOut, tell := s.fails.Tell(time.Now()); tell {
+			b.log.Error("subscriber failed", "subscriber", s.name, "coordinator_id", e.CoordinatorID, "error", err, "left_out", leftOut)
+		}
 	}
 	b.events.WithLabelValues(s.name, outcome).Inc()
 }

@@ -89,8 +89,12 @@ func (c *Changes) Now(now time.Time, changed bool) (leftOut int, tell bool) {
 	return leftOut, tell
 }
 
-// Told notes that it was told how it is for a reason of its own.
-func (c *Changes) Told() { c.untold, c.line.leftOut = false, 0 }
+// Told notes that it was told how it is for a reason of its own, and returns how
+// many changes were left out since the last time.
+func (c *Changes) Told() (leftOut int) {
+	leftOut, c.line.leftOut, c.untold = c.line.leftOut, 0, false
+	return leftOut
+}
 
 // State is how something is, where that may change faster than anybody wants to
 // read. Its zero value, and S's, is the usual state, and nobody was told of
