@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/metrics"
+	"github.com/headgate/headgate/pipeline/journal"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -128,9 +129,11 @@ func (v *verdict) afterStop(ctx context.Context, dir string) error {
 	if v.Rows, err = rows(ctx, filepath.Join(dir, "bars.db")); err != nil {
 		return err
 	}
-	if v.granted, v.MaxRateOverBudget, err = auditGrants(filepath.Join(dir, "grants.csv")); err != nil {
+	audit, err := journal.Read(filepath.Join(dir, "grants.csv"))
+	if err != nil {
 		return err
 	}
+	v.granted, v.MaxRateOverBudget = audit.First, audit.Most
 	v.Conserved = v.Accepted == v.Written+v.Waiting+v.Dropped+v.DeadLettered && v.Rows == v.Written
 	v.judge()
 	return nil
