@@ -20,8 +20,15 @@ type Controller struct {
 	Decisions    int           `env:"HEADGATE_DECISIONS, default=100" min:"1" max:"10000" help:"how many decisions are kept for each target"`
 	TargetsFile  string        `env:"HEADGATE_TARGETS_FILE" help:"YAML file with many targets; its keys are the target's settings in lower case without their prefix, each with the environment as its default"`
 
-	Target  Target
-	Tracing Tracing
+	Sharding Sharding
+	Target   Target
+	Tracing  Tracing
+}
+
+// Sharding says which part of the targets a controller keeps.
+type Sharding struct {
+	Of    int `env:"HEADGATE_SHARDS, default=1" min:"1" max:"10000" help:"how many controllers divide the targets among themselves; the same for all of them"`
+	Index int `env:"HEADGATE_SHARD, default=-1" min:"-1" max:"9999" help:"which of them this one is, counted from 0 as a StatefulSet counts its pods; needed where there is more than one"`
 }
 
 // Scaler holds the settings of cmd/external-scaler.
@@ -195,6 +202,7 @@ func Sections() []Section {
 		{"Controller and scaler: Prometheus", ownVariables(Prometheus{})},
 		{"Controller and scaler: names of the series", ownVariables(Series{})},
 		{"Controller", ownVariables(Controller{})},
+		{"Controller: one of several", ownVariables(Sharding{})},
 		{"Controller: each target", ownVariables(Target{})},
 		{"Controller and pipeline: scales of the levels", ownVariables(Scales{})},
 		{"Controller: the laws", ownVariables(Law{})},

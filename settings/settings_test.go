@@ -156,6 +156,30 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestAShardIsOneOfThoseThereAre(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		environ []string
+		want    []string
+	}{
+		{"one controller of one", nil, nil},
+		{"the first of one", []string{"HEADGATE_SHARD=0"}, nil},
+		{"the last of five", []string{"HEADGATE_SHARD=4", "HEADGATE_SHARDS=5"}, nil},
+		{"none of five", []string{"HEADGATE_SHARDS=5"}, []string{"HEADGATE_SHARD is missing, want a whole number from 0 to 4, for HEADGATE_SHARDS is 5"}},
+		{"one that is counted from 1", []string{"HEADGATE_SHARD=5", "HEADGATE_SHARDS=5"}, []string{"HEADGATE_SHARD is 5, want a whole number from 0 to 4, for HEADGATE_SHARDS is 5"}},
+		{"of how many is not said", []string{"HEADGATE_SHARD=2"}, []string{"HEADGATE_SHARD is 2, want none, or 0, where HEADGATE_SHARDS is 1"}},
+		{"the name of a pod", []string{"HEADGATE_SHARD=controller-2", "HEADGATE_SHARDS=5"}, []string{`HEADGATE_SHARD is "controller-2", want a whole number (-1 to 9999)`}},
+		{"no shards at all", []string{"HEADGATE_SHARD=0", "HEADGATE_SHARDS=0"}, []string{`HEADGATE_SHARDS is "0", want a whole number (1 to 10000)`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, _, err := LoadController(t.Context(), append(test.environ, "HEADGATE_COORDINATOR_IDS=bars"), noFile)
+			if diff := cmp.Diff(test.want, messages(err)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestAnUnreadableTargetsFileIsNamed(t *testing.T) {
 	_, _, err := LoadController(context.Background(), []string{"HEADGATE_TARGETS_FILE=gone.yaml"}, noFile)
 	if err == nil || !strings.Contains(err.Error(), `HEADGATE_TARGETS_FILE is "gone.yaml", want a file that can be read`) {

@@ -23,6 +23,7 @@ func LoadController(ctx context.Context, environ []string, readFile func(string)
 	var c Controller
 	lookup := Environ(environ)
 	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
+	errs = append(errs, c.Sharding.validate(wrongIn(errs[1])))
 	path, _ := lookup("HEADGATE_TARGETS_FILE")
 	if path == "" {
 		errs = append(errs, c.Target.validate(environmentPrefix, c.Interval, wrongIn(errs[1])))
@@ -47,6 +48,7 @@ func LoadControllerWith(ctx context.Context, environ []string, list []yaml.Node)
 	var c Controller
 	lookup := Environ(environ)
 	errs := []error{Unknown(environ), Load(ctx, &c, lookup)}
+	errs = append(errs, c.Sharding.validate(wrongIn(errs[1])))
 	targets, err := readTargets(ctx, list, c.Target)
 	errs = append(errs, err, validateAll(targets, c.Interval, wrongIn(errs[1])))
 	return c, targets, errors.Join(errs...)
@@ -264,6 +266,22 @@ func (t Target) validate(prefix string, interval time.Duration, wrong map[string
 	}
 	errs = append(errs, t.Scales.validate(wrong))
 	return errors.Join(errs...)
+}
+
+// validate reports an index that is none of the shards.
+func (s Sharding) validate(wrong map[string]bool) error {
+	const index, of = "HEADGATE_SHARD", "HEADGATE_SHARDS"
+	switch {
+	case wrong[index] || wrong[of]:
+		return nil
+	case s.Index < 0 && s.Of > 1:
+		return invalid.Missing(index, fmt.Sprintf("a whole number from 0 to %d, for %s is %d", s.Of-1, of, s.Of))
+	case s.Index >= s.Of && s.Of == 1:
+		return invalid.New(index, s.Index, "none, or 0, where "+of+" is 1")
+	case s.Index >= s.Of:
+		return invalid.New(index, s.Index, fmt.Sprintf("a whole number from 0 to %d, for %s is %d", s.Of-1, of, s.Of))
+	}
+	return nil
 }
 
 // wrongIn are the variables that an error of Load names.

@@ -8,6 +8,7 @@ import (
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/fleet"
 	"github.com/headgate/headgate/controller/policy"
+	"github.com/headgate/headgate/controller/shard"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
@@ -31,6 +32,29 @@ func New(t settings.Target, gate controller.Gate) (controller.Target, error) {
 		Lease: t.Lease, StaleAfter: t.StaleAfter, FailMode: coordinator.FailMode(t.FailMode), SafeScale: t.Scales.Soft,
 		Disabled: !t.Enabled, DryRun: t.DryRun,
 	}, errors.Join(namesErr, lawErr)
+}
+
+// Shard is the part of the targets that settings leave to this controller.
+func Shard(s settings.Sharding) shard.Shard { return shard.Shard{Index: max(0, s.Index), Of: s.Of} }
+
+// ShardOf is the index of the shard to which a target falls among so many. All
+// targets that throttle the same provider fall to the same one.
+func ShardOf(t settings.Target, of int) int {
+	return shard.At(fleet.Name(t.CoordinatorURL, t.CoordinatorIDs), t.Provider, of)
+}
+
+// Of returns those of the targets that fall to a shard, in their order.
+func Of(s shard.Shard, all []settings.Target) []settings.Target {
+	if s.Only() {
+		return all
+	}
+	var own []settings.Target
+	for _, t := range all {
+		if ShardOf(t, s.Of) == s.Index {
+			own = append(own, t)
+		}
+	}
+	return own
 }
 
 // Law makes the law that the settings name.

@@ -2,6 +2,7 @@ package targets_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/headgate/headgate/controller/policy"
@@ -57,5 +58,55 @@ func TestTheCapAtHardIsTheHardScaleUnlessTheLawHoldsTheDepthItself(t *testing.T)
 				t.Errorf("the cap at HARD is %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+func TestTargetsThatThrottleTheSameProviderFallToOneShard(t *testing.T) {
+	const of = 7
+	shardOf := func(variables ...string) int {
+		all := map[string]string{"HEADGATE_COORDINATOR_IDS": "bars"}
+		for i := 0; i < len(variables); i += 2 {
+			all[variables[i]] = variables[i+1]
+		}
+		return targets.ShardOf(load(t, all), of)
+	}
+	const url = "HEADGATE_COORDINATOR_URL"
+	if one, other := shardOf(), shardOf("HEADGATE_TARGET", "other", "HEADGATE_COORDINATOR_IDS", "ticks", "HEADGATE_ENABLED", "false"); one != other {
+		t.Errorf("they fall to %d and %d", one, other)
+	}
+	if one, other := shardOf(url, "http://gate:9400"), shardOf(url, "http://gate:9400/"); one != other {
+		t.Errorf("at the same address they fall to %d and %d", one, other)
+	}
+	// Which replicas series+http:// stands for is said by the coordinators.
+	seen := map[int]bool{}
+	for _, ids := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		seen[shardOf(url, "series+http://", "HEADGATE_COORDINATOR_IDS", ids)] = true
+	}
+	if len(seen) < 2 {
+		t.Errorf("eight fleets fall all to %v", seen)
+	}
+}
+
+func TestTheShardsTogetherHaveEachTargetOnce(t *testing.T) {
+	var all []settings.Target
+	for i := range 200 {
+		all = append(all, load(t, map[string]string{
+			"HEADGATE_COORDINATOR_IDS": fmt.Sprint(i), "HEADGATE_COORDINATOR_URL": fmt.Sprintf("http://gate-%d:9400", i%150),
+		}))
+	}
+	times := map[string]int{}
+	for index := range 5 {
+		for _, one := range targets.Of(targets.Shard(settings.Sharding{Of: 5, Index: index}), all) {
+			times[one.ID()]++
+		}
+	}
+	for id, n := range times {
+		if n != 1 {
+			t.Errorf("%d shards have target %s", n, id)
+		}
+	}
+	whole := targets.Of(targets.Shard(settings.Sharding{Of: 1, Index: -1}), all)
+	if len(times) != len(all) || len(whole) != len(all) {
+		t.Errorf("of %d targets the shards have %d, and the only one %d", len(all), len(times), len(whole))
 	}
 }
