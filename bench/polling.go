@@ -12,10 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
+	"github.com/headgate/headgate/internal/exposition"
 	"github.com/headgate/headgate/internal/promserver"
 	"github.com/headgate/headgate/metrics"
 )
@@ -139,38 +136,8 @@ func poll(ctx context.Context, prometheus, kind string, triggers []map[string]st
 // queriesOf is how many instant queries a Prometheus has answered, as it tells
 // without being queried.
 func queriesOf(ctx context.Context, server string) (float64, error) {
-	families, err := scrape(ctx, server+"/metrics")
-	if err != nil {
-		return 0, err
-	}
-	sum := 0.0
-	for _, m := range families["prometheus_http_requests_total"].GetMetric() {
-		for _, l := range m.GetLabel() {
-			if l.GetName() == "handler" && l.GetValue() == "/api/v1/query" {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum, nil
-}
-
-// scrape reads what a server exports.
-func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", url, err)
-	}
-	return families, nil
+	families, err := exposition.Read(ctx, http.DefaultClient, server+"/metrics")
+	return families.Sum("prometheus_http_requests_total", "handler", "/api/v1/query"), err
 }
 
 // startScaler starts the binary as it ships, and waits until it is ready.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/scaler"
@@ -66,7 +67,7 @@ func measureScaler(ctx context.Context, rounds int) ([]Row, error) {
 	}
 	server := scaler.NewServer(signals, quiet)
 	defer server.Stop()
-	full := scaler.NewGRPC(server, nil, nil, quiet)
+	full := scaler.NewGRPC(server, nil, nil, access.Everyone(), quiet)
 	ours, err := dial(full.Server)
 	if err != nil {
 		return nil, err

@@ -11,9 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/headgate/headgate/internal/exposition"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -134,25 +134,11 @@ func ask(ctx context.Context, prometheus v1.API, expression string) (float64, er
 
 // queries is how many queries Prometheus has answered, as it counts itself.
 func (l *loop) queries(ctx context.Context) (int, error) {
-	response, err := get(ctx, l.prometheus.URL+"/metrics")
+	families, err := exposition.Read(ctx, http.DefaultClient, l.prometheus.URL+"/metrics")
 	if err != nil {
 		return 0, fmt.Errorf("count the queries: %w", err)
 	}
-	defer response.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
-	if err != nil {
-		return 0, fmt.Errorf("count the queries: %w", err)
-	}
-	n := 0.0
-	for _, m := range families["prometheus_http_requests_total"].GetMetric() {
-		for _, label := range m.GetLabel() {
-			if label.GetName() == "handler" && label.GetValue() == "/api/v1/query" {
-				n += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return int(n), nil
+	return int(families.Sum("prometheus_http_requests_total", "handler", "/api/v1/query")), nil
 }
 
 // follow calls see for each new decision, until ctx ends. A controller that
