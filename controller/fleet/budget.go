@@ -15,6 +15,7 @@ import (
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/client"
+	"github.com/headgate/headgate/internal/seldom"
 )
 
 // budget is one provider's budget, and the replicas that share it. Its calls come
@@ -30,6 +31,9 @@ type budget struct {
 	addresses []string           // found last
 	looked    time.Time
 	lookError error // of the last look, nil where it found some
+	unfound   seldom.Condition
+	logged    []string // the replicas that the log has, sorted
+	replicas  seldom.Changes
 
 	holder    string    // of the leases that were put last
 	heldUntil time.Time // when the first of them may have run out; zero where another holds one
@@ -141,11 +145,12 @@ func (b *budget) look(ctx context.Context) error {
 			err = errors.New("there is none")
 		}
 		b.looked = now
+		leftOut, tell := b.unfound.Now(now, err != nil && b.addresses != nil)
 		switch {
-		case err != nil && b.lookError == nil && b.addresses != nil:
-			b.log.Warn("replicas cannot be found, those of before are kept", "replicas", len(b.addresses), "error", err)
-		case err == nil && b.lookError != nil && b.addresses != nil:
-			b.log.Info("replicas are found again", "replicas", len(found))
+		case tell && err != nil:
+			b.log.WarnContext(ctx, "replicas cannot be found, those of before are kept", "replicas", len(b.addresses), "error", err, "left_out", leftOut)
+		case tell:
+			b.log.InfoContext(ctx, "replicas are found again", "replicas", len(found))
 		}
 		b.lookError = err
 		if err == nil {
@@ -165,6 +170,7 @@ func (b *budget) round(ctx context.Context, provider string) (*round, error) {
 		return nil, err
 	}
 	b.ledger.list(time.Now(), b.addresses)
+	changed := false
 	r := &round{budget: b, provider: provider, told: map[string]bool{},
 		states: map[string]coordinator.State{}, failed: map[string]error{}}
 	for _, address := range b.addresses {
@@ -176,16 +182,37 @@ func (b *budget) round(ctx context.Context, provider string) (*round, error) {
 			return nil, fmt.Errorf("replica %s: %w", address, err)
 		}
 		b.gates[address], b.demands[address] = gate, &demand{}
-		b.log.Info("replica found", "provider", provider, "replica", address)
+		changed = true
 	}
 	for address := range b.gates {
 		if b.ledger.rows[address] == nil {
 			delete(b.gates, address)
 			delete(b.demands, address)
-			b.log.Info("replica gone", "provider", provider, "replica", address)
+			changed = true
 		}
 	}
+	b.tell(ctx, provider, changed)
 	return r, nil
+}
+
+// tell logs which replicas are there that were not, and the other way round, since
+// this was logged last. Where they change again and again it is logged less and
+// less.
+func (b *budget) tell(ctx context.Context, provider string, changed bool) {
+	leftOut, tell := b.replicas.Now(time.Now(), changed)
+	if !tell {
+		return
+	}
+	now := slices.Sorted(maps.Keys(b.gates))
+	without := func(all, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(address string) bool {
+			_, found := slices.BinarySearch(others, address)
+			return found
+		})
+	}
+	b.log.InfoContext(ctx, "replicas changed", "provider", provider, "replicas", len(now),
+		"found", without(now, b.logged), "gone", without(b.logged, now), "left_out", leftOut)
+	b.logged = now
 }
 
 // round is one call.
