@@ -195,7 +195,7 @@ func (t *table) identify(c Credentials) (name string, has roles, known bool) {
 		}
 		return found.name, found.roles, true
 	}
-	if certificate := verified(c.TLS); certificate != nil {
+	if certificate := c.Certificate(); certificate != nil {
 		for i := range t.clients {
 			listed := &t.clients[i]
 			if slices.ContainsFunc(listed.certificates, func(name string) bool { return Named(certificate, name) }) {
@@ -265,12 +265,12 @@ func credential(header string) (user, token string, understood bool) {
 	return "", "", false
 }
 
-// verified is the certificate of a client that TLS has verified, or nil.
-func verified(state *tls.ConnectionState) *x509.Certificate {
-	if state == nil || len(state.VerifiedChains) == 0 || len(state.VerifiedChains[0]) == 0 {
+// Certificate is the client's own, where TLS has verified it, or nil.
+func (c Credentials) Certificate() *x509.Certificate {
+	if c.TLS == nil || len(c.TLS.VerifiedChains) == 0 || len(c.TLS.VerifiedChains[0]) == 0 {
 		return nil
 	}
-	return state.VerifiedChains[0][0] // of every chain the first is the same
+	return c.TLS.VerifiedChains[0][0] // of every chain the first is the same
 }
 
 // Named reports whether a certificate has the name: among its DNS names or URIs,

@@ -10,6 +10,7 @@ import (
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"google.golang.org/grpc"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
@@ -68,7 +69,7 @@ func BenchmarkGetMetrics(b *testing.B) {
 			}
 		}
 	}
-	b.Run("over gRPC/scaler", func(b *testing.B) { call(b, NewGRPC(newServer(), nil, nil, quiet).Server) })
+	b.Run("over gRPC/scaler", func(b *testing.B) { call(b, NewGRPC(newServer(), nil, nil, access.Everyone(), quiet).Server) })
 	b.Run("over gRPC/bare echo", func(b *testing.B) {
 		server := grpc.NewServer()
 		pb.RegisterExternalScalerServer(server, echo{answer: &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: name, MetricValue: 700, MetricValueFloat: 700}}}})

@@ -3,11 +3,8 @@ package scaler
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
-	"net/url"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
@@ -19,10 +16,10 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/internal/seldom"
 )
 
@@ -30,8 +27,10 @@ import (
 // one address, and two streams for each push trigger.
 const (
 	maxStreams     = 20_000 // on one connection
-	maxMessage     = 1 << 20
+	maxMessage     = 64 << 10
+	maxHeader      = 16 << 10
 	connectTimeout = 10 * time.Second
+	idleTimeout    = 10 * time.Minute // without any stream
 )
 
 // GRPC is a gRPC server with the scaler, its health and reflection on it.
@@ -44,10 +43,15 @@ type GRPC struct {
 	log    *slog.Logger
 }
 
-// NewGRPC returns a server that is not serving yet. tlsConfig may be nil, for
-// plain connections; where clientNames is not empty only clients with one of
-// these names in their verified certificate are served.
-func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *slog.Logger) *GRPC {
+// NewGRPC returns a server that is not serving yet, for those whom the guard
+// lets in. tlsConfig may be nil, for plain connections; where clientNames is not
+// empty only clients with one of these names in their verified certificate are
+// served.
+func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, guard *access.Guard, log *slog.Logger) *GRPC {
+	return newGRPC(scaler, tlsConfig, newDoorman(guard, clientNames), log)
+}
+
+func newGRPC(scaler *Server, tlsConfig *tls.Config, door *doorman, log *slog.Logger) *GRPC {
 	g := &GRPC{
 		Metrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram()),
 		scaler:  scaler, health: health.NewServer(), log: log,
@@ -63,12 +67,14 @@ func NewGRPC(scaler *Server, tlsConfig *tls.Config, clientNames []string, log *s
 	options := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeader),
+		grpc.InTapHandle(door.tap),
 		grpc.ConnectionTimeout(connectTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: idleTimeout}),
 		// Clients may ask every ten seconds, also between calls.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(g.Metrics.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), authorizeUnary(clientNames)),
-		grpc.ChainStreamInterceptor(g.Metrics.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), authorizeStream(clientNames)),
+		grpc.ChainUnaryInterceptor(g.Metrics.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), door.unary),
+		grpc.ChainStreamInterceptor(g.Metrics.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), door.stream),
 	}
 	if tlsConfig != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig)))
@@ -124,48 +130,5 @@ func (g *GRPC) Shutdown(limit time.Duration) {
 		g.log.Warn("calls did not end in time and are broken off", "limit", limit)
 		g.Stop()
 		<-ended
-	}
-}
-
-// authorize refuses a client whose verified certificate has none of the names.
-func authorize(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	from, _ := peer.FromContext(ctx)
-	if from != nil {
-		if info, secured := from.AuthInfo.(credentials.TLSInfo); secured {
-			for _, chain := range info.State.VerifiedChains {
-				if len(chain) > 0 && slices.ContainsFunc(names, func(name string) bool { return named(chain[0], name) }) {
-					return nil
-				}
-			}
-		}
-	}
-	return status.Error(codes.PermissionDenied, "the client's certificate has no name that may call the scaler")
-}
-
-func named(certificate *x509.Certificate, name string) bool {
-	if slices.Contains(certificate.DNSNames, name) || certificate.Subject.CommonName == name {
-		return true
-	}
-	return slices.ContainsFunc(certificate.URIs, func(u *url.URL) bool { return u.String() == name })
-}
-
-func authorizeUnary(names []string) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-		if err := authorize(ctx, names); err != nil {
-			return nil, err
-		}
-		return handle(ctx, request)
-	}
-}
-
-func authorizeStream(names []string) grpc.StreamServerInterceptor {
-	return func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-		if err := authorize(stream.Context(), names); err != nil {
-			return err
-		}
-		return handle(server, stream)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/scaler/trigger"
@@ -223,7 +224,7 @@ func TestWhatIsNotKnownIsNullInAnExplanation(t *testing.T) {
 func TestACallThatPanicsHarmsNoOther(t *testing.T) {
 	var log logged
 	server := NewServer(nil, slog.New(slog.DiscardHandler)) // without signals each answer is a fault
-	g := NewGRPC(server, nil, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	g := NewGRPC(server, nil, nil, access.Everyone(), slog.New(slog.NewTextHandler(&log, nil)))
 	client := pb.NewExternalScalerClient(serveGRPC(t, g.Server))
 	if _, err := client.IsActive(t.Context(), object()); status.Code(err) != codes.Internal || strings.Contains(err.Error(), "nil pointer") {
 		t.Errorf("the error is %v, want Internal and no more", err)
@@ -279,7 +280,7 @@ func TestStoppingWaitsForStreamsToEndAndForNothingThatDoesNot(t *testing.T) {
 	serve := func(t *testing.T) (g *GRPC, conn *grpc.ClientConn, log *logged) {
 		log = &logged{}
 		quiet := slog.New(slog.DiscardHandler)
-		g = NewGRPC(NewServer(NewSignals(&prom{}, time.Hour, time.Second, staleAfter, quiet), quiet), nil, nil, slog.New(slog.NewTextHandler(log, nil)))
+		g = NewGRPC(NewServer(NewSignals(&prom{}, time.Hour, time.Second, staleAfter, quiet), quiet), nil, nil, access.Everyone(), slog.New(slog.NewTextHandler(log, nil)))
 		return g, serveGRPC(t, g.Server), log
 	}
 	t.Run("a client that reads later finds a clean end", func(t *testing.T) {

@@ -96,7 +96,7 @@ func start(t *testing.T, p *prom) *system {
 	// The interval is long: what the tests wait for has to be told, not polled.
 	s.signals = NewSignals(p, time.Hour, time.Second, staleAfter, quiet)
 	s.server = NewServer(s.signals, quiet)
-	s.grpc = NewGRPC(s.server, nil, nil, quiet)
+	s.grpc = NewGRPC(s.server, nil, nil, access.Everyone(), quiet)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -186,7 +186,7 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 	signals := scaler.NewSignals(reader, s.Interval, s.Prometheus.Timeout, s.StaleAfter, log)
 	server := scaler.NewServer(signals, log)
 	server.SetDefaults(p.defaults)
-	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, log)
+	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, access.Everyone(), log)
 	registry := prom.NewRegistry()
 	registry.MustRegister(server, grpc.Metrics, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), versioncollector.NewCollector("headgate_scaler"))
