@@ -36,6 +36,19 @@ func (w *Writer) breakerMoved(change circuitbreaker.StateChangedEvent) {
 // permit waits until the breaker lets a write through, or ctx ends. Whoever
 // has a permit must tell the breaker how the write ended.
 func (w *Writer) permit(ctx context.Context) error {
+	return w.awaitBreaker(ctx, w.breaker.TryAcquirePermit)
+}
+
+// Await waits while the breaker would let no write through, or until ctx ends,
+// whose cause it returns then. So nobody takes items that it cannot write.
+func (w *Writer) Await(ctx context.Context) error {
+	return w.awaitBreaker(ctx, func() bool {
+		return w.breaker.IsClosed() || w.breaker.IsOpen() && w.breaker.RemainingDelay() <= 0
+	})
+}
+
+// awaitBreaker waits until the breaker passes a test, or ctx ends.
+func (w *Writer) awaitBreaker(ctx context.Context, passes func() bool) error {
 	for {
 		// Taken before the breaker is asked, so that no change is missed.
 		w.breakerMu.Lock()
@@ -44,7 +57,7 @@ func (w *Writer) permit(ctx context.Context) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if w.breaker.TryAcquirePermit() {
+		if passes() {
 			return nil
 		}
 		// Half open, somebody else tries the store, and the outcome is a change.
