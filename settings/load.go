@@ -300,11 +300,12 @@ func Unknown(pairs []string) error {
 	values := Environ(pairs)
 	var errs []error
 	for _, pair := range pairs {
-		name, value, _ := strings.Cut(pair, "=")
+		name, _, _ := strings.Cut(pair, "=")
 		if known[name] || !ours(name) || serviceLink(name, values) {
 			continue
 		}
-		errs = append(errs, invalid.New(name, value, unknownWant(name, known)))
+		// Its value is not repeated: a misspelt name may hold a password.
+		errs = append(errs, &invalid.Value{Field: name, Got: "set", Want: unknownWant(name, known)})
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/pressure"
@@ -8,11 +9,14 @@ import (
 
 // Controller holds the settings of cmd/controller.
 type Controller struct {
-	Log        Log
-	Prometheus Prometheus
+	Log          Log
+	Ports        Ports
+	Prometheus   Prometheus
+	Coordinators Coordinators
 
 	Listen        string `env:"HEADGATE_CONTROLLER_LISTEN, default=127.0.0.1:8080" form:"host:port" help:"address of the controller's HTTP server"`
 	WebConfigFile string `env:"HEADGATE_CONTROLLER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
+	AccessFile    string `env:"HEADGATE_CONTROLLER_ACCESS_FILE" help:"YAML file with the clients of the HTTP server, by tokens or certificate names, and their roles; read anew when it changes"`
 
 	Interval     time.Duration `env:"HEADGATE_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
 	ApplyTimeout time.Duration `env:"HEADGATE_APPLY_TIMEOUT, default=2s" min:"10ms" max:"1m" help:"how long one coordinator may take to answer"`
@@ -33,12 +37,15 @@ type Sharding struct {
 
 // Scaler holds the settings of cmd/external-scaler.
 type Scaler struct {
-	Log        Log
-	Prometheus Prometheus
-	Series     Series
+	Log          Log
+	Ports        Ports
+	Prometheus   Prometheus
+	Coordinators Coordinators
+	Series       Series
 
 	Listen        string `env:"HEADGATE_SCALER_LISTEN, default=127.0.0.1:8081" form:"host:port" help:"address of the scaler's HTTP server"`
 	WebConfigFile string `env:"HEADGATE_SCALER_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the HTTP server"`
+	AccessFile    string `env:"HEADGATE_SCALER_ACCESS_FILE" help:"YAML file with the clients of both servers, by tokens or certificate names, and their roles; read anew when it changes"`
 
 	GRPCListen        string   `env:"HEADGATE_SCALER_GRPC_LISTEN, default=127.0.0.1:6000" form:"host:port" help:"address on which KEDA reaches the scaler"`
 	GRPCWebConfigFile string   `env:"HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE" help:"Prometheus web configuration file whose tls_server_config is used for gRPC"`
@@ -59,6 +66,16 @@ type Operator struct {
 	ClientConfigFile string        `env:"HEADGATE_CONTROLLER_CLIENT_CONFIG_FILE" help:"YAML file with Prometheus' own HTTP client settings, by which the operator's commands reach a controller that asks for TLS or a password"`
 	Timeout          time.Duration `env:"HEADGATE_CONTROLLER_TIMEOUT, default=10s" min:"100ms" max:"5m" help:"how long one answer to the operator's commands may take"`
 	Name             string        `env:"HEADGATE_OPERATOR" help:"name under which overrides are set and cleared; the user's at the host's where empty"`
+}
+
+// Ports says what holds of all ports of a binary.
+type Ports struct {
+	AllowUnauthenticated bool `env:"HEADGATE_ALLOW_UNAUTHENTICATED, default=false" help:"serve everyone who can reach a port beyond this machine, where nothing else says who may"`
+}
+
+// Coordinators says how coordinators are asked.
+type Coordinators struct {
+	ClientConfigFile string `env:"HEADGATE_COORDINATOR_CLIENT_CONFIG_FILE" help:"YAML file with Prometheus' own HTTP client settings, by which coordinators are reached that ask for TLS or a token"`
 }
 
 // Log says how a binary logs, always to its standard error.
@@ -182,7 +199,9 @@ type Scales struct {
 // Pipeline holds the settings of cmd/pipeline beside its job file.
 type Pipeline struct {
 	Log           Log
-	WebConfigFile string `env:"HEADGATE_PIPELINE_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the pipeline's HTTP server"`
+	Ports         Ports
+	WebConfigFile string `env:"HEADGATE_PIPELINE_WEB_CONFIG_FILE" help:"Prometheus web configuration file with TLS and users for the pipeline's HTTP servers"`
+	AccessFile    string `env:"HEADGATE_PIPELINE_ACCESS_FILE" help:"YAML file with the clients of the HTTP servers, by tokens or certificate names, and their roles; read anew when it changes"`
 	GrantJournal  string `env:"HEADGATE_PIPELINE_GRANT_JOURNAL" help:"file to which every granted acquire is appended as CSV, for audits; none where empty"`
 
 	Feedback Feedback
@@ -198,8 +217,9 @@ type Section struct {
 // each without those that it holds.
 func Sections() []Section {
 	return []Section{
-		{"All binaries", ownVariables(Log{})},
+		{"All binaries", slices.Concat(ownVariables(Log{}), ownVariables(Ports{}))},
 		{"Controller and scaler: Prometheus", ownVariables(Prometheus{})},
+		{"Controller and scaler: coordinators", ownVariables(Coordinators{})},
 		{"Controller and scaler: names of the series", ownVariables(Series{})},
 		{"Controller", ownVariables(Controller{})},
 		{"Controller: one of several", ownVariables(Sharding{})},

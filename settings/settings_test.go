@@ -75,7 +75,7 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 			"HEADGATE_CONTROLLER_LISTEN=8080",
 		},
 		want: []string{
-			`HEADGATE_SOFT_ENTR is "50%", want no such variable: did you mean HEADGATE_SOFT_ENTER?`,
+			`HEADGATE_SOFT_ENTR is set, want no such variable: did you mean HEADGATE_SOFT_ENTER?`,
 			`HEADGATE_CONTROLLER_LISTEN is "8080", want a host:port`,
 			`HEADGATE_INTERVAL is "often", want a duration such as 1m30s (100ms to 5m)`,
 			`HEADGATE_DECISIONS is "0", want a whole number (1 to 10000)`,

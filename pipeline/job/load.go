@@ -419,12 +419,13 @@ func (r *reader) unknownVariables() {
 	slices.Sort(known)
 	seen := map[string]bool{}
 	for _, pair := range r.in.Environ {
-		name, value, _ := strings.Cut(pair, "=")
+		name, _, _ := strings.Cut(pair, "=")
 		if !strings.HasPrefix(name, Prefix) || r.variables[name] != "" || seen[name] {
 			continue
 		}
 		seen[name] = true
-		r.report(name, value, "the variable of a key of this job; nearest is "+nearest(name, known))
+		// Its value is not repeated: a misspelt name may hold a password.
+		r.errs = append(r.errs, &invalid.Value{Field: name, Got: "set", Want: "the variable of a key of this job; nearest is " + nearest(name, known)})
 	}
 }
 
