@@ -21,6 +21,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/headgate/headgate/controller/shard"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/metrics"
@@ -40,6 +41,15 @@ type Config struct {
 	Holder       string        // under which the leases are held; unique among the controllers
 	Decisions    int           // kept for each target, > 0
 	Tracer       trace.Tracer  // of the spans of each tick; nil is none
+
+	// Shard is which part of all targets those of this controller are; there may
+	// be none in it.
+	Shard shard.Shard
+
+	// Phase is when the ticks begin, counted from whole intervals of the clock,
+	// so that those of several controllers can be held apart; in [0, Interval).
+	// The first tick does not wait for it.
+	Phase time.Duration
 }
 
 func (c Config) validate() error {
@@ -51,6 +61,9 @@ func (c Config) validate() error {
 		if d.value <= 0 {
 			errs = append(errs, invalid.New(d.field, d.value, "a duration > 0"))
 		}
+	}
+	if c.Phase < 0 || c.Phase > 0 && c.Phase >= c.Interval {
+		errs = append(errs, invalid.New("phase", c.Phase, "a duration >= 0 and less than the interval"))
 	}
 	if c.Holder == "" {
 		errs = append(errs, invalid.Missing("holder", "a name"))
@@ -111,7 +124,11 @@ const longestBackOff = 30 * time.Second
 // New returns a controller of the targets. The error joins an *invalid.Value
 // for everything that is wrong with them or the configuration.
 func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Controller, error) {
-	if err := errors.Join(config.validate(), validateAll(targets)); err != nil {
+	errs := []error{config.validate(), validateAll(targets)}
+	if len(targets) == 0 && config.Shard.Only() {
+		errs = append(errs, invalid.Missing("targets", "at least one target"))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	c := &Controller{
@@ -139,6 +156,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer cancel()
+	begin := time.NewTimer(c.config.untilPhase(time.Now()))
+	defer begin.Stop()
+	c.tick(ctx, &reading)
+	select {
+	case <-begin.C:
+	case <-ctx.Done():
+		return nil
+	}
 	ticker := time.NewTicker(c.config.Interval)
 	defer ticker.Stop()
 	for {
@@ -149,6 +174,17 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// untilPhase is the time until the ticks begin, more than 0 and at most an
+// interval.
+func (c Config) untilPhase(now time.Time) time.Duration {
+	into := time.Duration(now.UnixNano() % int64(c.Interval)) // since the last whole interval
+	until := c.Phase - into
+	if until <= 0 {
+		until += c.Interval
+	}
+	return until
 }
 
 // begin makes the lines of the targets that are not disabled, and the outlets

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/headgate/headgate/access"
+	"github.com/headgate/headgate/controller/shard"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/internal/reply"
@@ -122,8 +123,9 @@ func (c *Controller) serveTargets(w http.ResponseWriter, r *http.Request) {
 		views = append(views, row.View())
 	}
 	reply.JSON(w, http.StatusOK, struct {
+		Shard   *shard.Shard `json:"shard,omitempty"`
 		Targets []TargetView `json:"targets"`
-	}{views})
+	}{c.shard(), views})
 }
 
 // View is the row as it is shown.

@@ -156,9 +156,6 @@ func (t Target) failScale(last float64, lastLevel pressure.Level) (float64, pres
 
 // validateAll checks the targets, each and against each other.
 func validateAll(targets []Target) error {
-	if len(targets) == 0 {
-		return invalid.Missing("targets", "at least one target")
-	}
 	var errs []error
 	names := map[string]bool{}
 	read := map[string]metrics.Names{}

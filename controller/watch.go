@@ -1,14 +1,19 @@
 package controller
 
-import "time"
+import (
+	"time"
+
+	"github.com/headgate/headgate/controller/shard"
+)
 
 // Health is how the loop itself does.
 type Health struct {
-	Holder          string     `json:"holder"` // of the leases
-	IntervalSeconds float64    `json:"interval_seconds"`
-	Ticks           uint64     `json:"ticks"`
-	LastTick        *time.Time `json:"last_tick"` // when it ended; null before the first
-	TickSeconds     float64    `json:"tick_seconds"`
+	Holder          string       `json:"holder"`          // of the leases
+	Shard           *shard.Shard `json:"shard,omitempty"` // which part of the targets these are; nil where it is all
+	IntervalSeconds float64      `json:"interval_seconds"`
+	Ticks           uint64       `json:"ticks"`
+	LastTick        *time.Time   `json:"last_tick"` // when it ended; null before the first
+	TickSeconds     float64      `json:"tick_seconds"`
 
 	Queries      uint64     `json:"queries"` // answered or failed
 	QueryErrors  uint64     `json:"query_errors"`
@@ -22,8 +27,16 @@ func (c *Controller) Health() Health {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	h := c.health
-	h.Holder, h.IntervalSeconds = c.config.Holder, c.config.Interval.Seconds()
+	h.Holder, h.IntervalSeconds, h.Shard = c.config.Holder, c.config.Interval.Seconds(), c.shard()
 	return h
+}
+
+// shard is the controller's part of the targets, nil where that is all.
+func (c *Controller) shard() *shard.Shard {
+	if c.config.Shard.Only() {
+		return nil
+	}
+	return &c.config.Shard
 }
 
 // Ticked returns a channel that is closed when the next tick has ended. Whoever

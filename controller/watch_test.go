@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,12 +33,16 @@ func TestWhoeverWatchesSeesEachTick(t *testing.T) {
 func TestHealthTellsOfTicksAndQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPrometheus()
-		c, stop := start(t, config(), p, nil, target(t, "bars", newGate()))
-		defer stop()
-		began := time.Now()
-		if diff := cmp.Diff(Health{Holder: "a", IntervalSeconds: 5}, c.Health()); diff != "" {
+		idle, err := New(config(), p, []Target{target(t, "bars", newGate())}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(Health{Holder: "a", IntervalSeconds: 5}, idle.Health()); diff != "" {
 			t.Errorf("health before the first tick (-want +got):\n%s", diff)
 		}
+		began := time.Now()
+		c, stop := start(t, config(), p, nil, target(t, "bars", newGate()))
+		defer stop()
 		pass(time.Second)
 		p.set(func(p *fakePrometheus) { p.err = errDown })
 		pass(interval)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/headgate/headgate/internal/targets"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/settings"
 )
@@ -29,6 +30,7 @@ type checked struct {
 }
 
 type checkedTarget struct {
+	Shard          *int          `json:"shard,omitempty"` // nil where there is but one
 	Target         string        `json:"target"`
 	Enabled        bool          `json:"enabled"`
 	DryRun         bool          `json:"dry_run"`
@@ -41,7 +43,8 @@ type checkedTarget struct {
 	FailMode       string        `json:"fail_mode"`
 }
 
-// Run prints the targets that the loop would control.
+// Run prints the targets that the loop would control, and where there are several
+// shards those of the others too.
 func (c *checkCommand) Run(ctx context.Context, env environment) error {
 	if c.TargetsFile != "" {
 		env.variables = append(env.variables[:len(env.variables):len(env.variables)], "HEADGATE_TARGETS_FILE="+c.TargetsFile)
@@ -51,8 +54,14 @@ func (c *checkCommand) Run(ctx context.Context, env environment) error {
 		return err
 	}
 	all := checked{}
+	sharded := r.settings.Sharding.Of > 1
 	for _, t := range r.targets {
-		all.Targets = append(all.Targets, newCheckedTarget(t))
+		checked := newCheckedTarget(t)
+		if sharded {
+			index := targets.ShardOf(t, r.settings.Sharding.Of)
+			checked.Shard = &index
+		}
+		all.Targets = append(all.Targets, checked)
 	}
 	if c.Output == "json" {
 		if err := json.NewEncoder(env.stdout).Encode(all); err != nil {
@@ -61,8 +70,14 @@ func (c *checkCommand) Run(ctx context.Context, env environment) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	if sharded {
+		fmt.Fprint(w, "SHARD\t")
+	}
 	fmt.Fprintln(w, "TARGET\tSTATE\tOBSERVES\tPROVIDER\tCOORDINATOR\tPOLICY\tSOFT\tHARD\tFAIL MODE")
 	for _, t := range all.Targets {
+		if t.Shard != nil {
+			fmt.Fprintf(w, "%d\t", *t.Shard)
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Target, t.state(), strings.Join(t.CoordinatorIDs, ","), t.Provider, t.CoordinatorURL,
 			t.Policy, t.SoftEnter, t.HardEnter, t.FailMode)
 	}

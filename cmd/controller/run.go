@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/controller/httpapi"
 	"github.com/headgate/headgate/controller/overrides"
 	"github.com/headgate/headgate/controller/statuspage"
+	"github.com/headgate/headgate/internal/targets"
 	"github.com/headgate/headgate/internal/tracing"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/settings"
@@ -39,7 +40,12 @@ func (*runCommand) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("controller starts", "version", version.Info(), "targets", len(r.targets), "holder", r.settings.Holder)
+	starts := []any{"version", version.Info(), "targets", len(r.parts.targets), "holder", r.settings.Holder}
+	if part := targets.Shard(r.settings.Sharding); !part.Only() {
+		starts = append(starts, "shard", part.Index, "shards", part.Of, "targets_of_all", len(r.targets))
+	}
+	r.targets = nil // those of other shards are of no more use
+	r.log.Info("controller starts", starts...)
 	if err := r.serve(ctx); err != nil {
 		r.log.Error("controller failed", "error", err)
 		return errLogged
@@ -51,7 +57,7 @@ func (*runCommand) Run(ctx context.Context, env environment) error {
 // ready is a controller of which everything is checked and nothing started.
 type ready struct {
 	settings settings.Controller
-	targets  []settings.Target
+	targets  []settings.Target // of all shards
 	parts    parts
 	loop     *controller.Controller
 	tracing  *tracing.Tracing
@@ -64,12 +70,12 @@ const tracesLimit = 3 * time.Second
 // prepare reads and checks the settings and puts the loop together. The error is
 // errSettings, and names everything that is wrong.
 func prepare(ctx context.Context, env environment) (ready, error) {
-	loaded, targets, err := settings.LoadController(ctx, env.variables, os.ReadFile)
+	loaded, all, err := settings.LoadController(ctx, env.variables, os.ReadFile)
 	log := wiring.Logger(loaded.Log, env.stderr)
 	loaded.Holder = cmp.Or(loaded.Holder, defaultHolder())
 	traces, tracesErr := tracing.New(ctx, loaded.Tracing, tracing.Service{Version: version.Version, Instance: loaded.Holder}, log)
 	log = traces.Log(log)
-	parts, partsErr := newParts(loaded, targets, traces, log)
+	parts, partsErr := newParts(loaded, all, traces, log)
 	var loop *controller.Controller
 	if err = errors.Join(err, partsErr, tracesErr); err == nil {
 		loop, err = newController(loaded, parts, traces, log)
@@ -77,7 +83,7 @@ func prepare(ctx context.Context, env environment) (ready, error) {
 	if err != nil {
 		return ready{}, fmt.Errorf("%w:\n%w", errSettings, err)
 	}
-	return ready{loaded, targets, parts, loop, traces, log}, nil
+	return ready{loaded, all, parts, loop, traces, log}, nil
 }
 
 // serve runs the loop, its status page and the HTTP server until one of them

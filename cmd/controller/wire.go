@@ -39,7 +39,7 @@ func newParts(s settings.Controller, all []settings.Target, traces *tracing.Trac
 	transport.MaxIdleConnsPerHost = idleConnections
 	gates := map[string]fleet.Replica{} // by name; targets of the same replicas have one
 	dialer := fleet.Dialer{HTTP: &http.Client{Transport: traces.Transport(transport)}, Signals: p.signals, Log: log}
-	for _, t := range all {
+	for _, t := range targets.Of(targets.Shard(s.Sharding), all) {
 		name := fleet.Name(t.CoordinatorURL, t.CoordinatorIDs)
 		gate := gates[name]
 		if gate == nil {
@@ -55,6 +55,9 @@ func newParts(s settings.Controller, all []settings.Target, traces *tracing.Trac
 			p.names = append(p.names, target.Names)
 		}
 	}
+	if len(p.names) == 0 { // a shard of no target asks for something too, so that it is ready when Prometheus is
+		p.names = []metrics.Names{metrics.DefaultNames()}
+	}
 	return p, err
 }
 
@@ -64,9 +67,10 @@ func newController(s settings.Controller, p parts, traces *tracing.Tracing, log 
 	if err != nil {
 		return nil, err
 	}
+	part := targets.Shard(s.Sharding)
 	return controller.New(controller.Config{
 		Interval: s.Interval, QueryTimeout: s.Prometheus.Timeout, ApplyTimeout: s.ApplyTimeout,
-		Holder: s.Holder, Decisions: s.Decisions, Tracer: traces.Tracer(),
+		Holder: s.Holder, Decisions: s.Decisions, Tracer: traces.Tracer(), Shard: part, Phase: part.Phase(s.Holder, s.Interval),
 	}, p.signals.Through(reader), p.targets, log)
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/overrides"
+	"github.com/headgate/headgate/controller/shard"
 	"github.com/headgate/headgate/controller/statuspage"
 	"github.com/headgate/headgate/coordinator"
 	coordinatorclient "github.com/headgate/headgate/coordinator/client"
@@ -238,6 +239,25 @@ func check(t *testing.T, got, want string) {
 
 // Tests begin at this time, as synctest has it.
 // 2000-01-01 00:00:00 UTC
+
+func TestStatusOfAShardSaysWhich(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.loop.health.Shard = &shard.Shard{Index: 2, Of: 5}
+		w.loop.tick(func(string) controller.Decision { return law(pressure.OK, 100, 1, "") })
+		got, err := w.run(t, &Status{Limit: 25, Search: "no target"})
+		check(t, got, `
+controller alpha, shard 2 of 5, at http://controller:8080, tick 1 at 00:00:00 UTC in 0.012 s, one each 5 s
+  signals read at 00:00:00, the oldest is 1.25 s old; 0 of 1 queries failed
+  targets of this shard: 0 lost, 0 hard, 0 soft, 2 ok, 1 disabled
+
+no target matches
+`)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 func TestStatusShowsWhoNeedsAPersonFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,7 +74,11 @@ func late(now time.Time, s statuspage.Status) bool {
 
 func printStatus(s *Session, now time.Time, base string, status statuspage.Status) error {
 	loop, p := status.Loop, page{to: s.Out}
-	p.printf("controller %s at %s, tick %s", loop.Holder, base, figures.Number(float64(loop.Ticks)))
+	p.printf("controller %s", loop.Holder)
+	if loop.Shard != nil {
+		p.printf(", %s,", loop.Shard)
+	}
+	p.printf(" at %s, tick %s", base, figures.Number(float64(loop.Ticks)))
 	if loop.LastTick != nil {
 		p.printf(" at %s UTC in %s", moment(now, *loop.LastTick), figures.Seconds(round(loop.TickSeconds)))
 	}
@@ -90,7 +94,11 @@ func printStatus(s *Session, now time.Time, base string, status statuspage.Statu
 		p.printf("  the last query failed: %s\n", loop.QueryError)
 	}
 	counts := status.List.Counts
-	p.printf("  targets: %d lost, %d hard, %d soft, %d ok, %d disabled\n\n", counts[statuspage.Lost], counts[statuspage.Hard],
+	p.printf("  targets")
+	if loop.Shard != nil {
+		p.printf(" of this shard")
+	}
+	p.printf(": %d lost, %d hard, %d soft, %d ok, %d disabled\n\n", counts[statuspage.Lost], counts[statuspage.Hard],
 		counts[statuspage.Soft], counts[statuspage.OK], counts[statuspage.Disabled])
 
 	t := newTable("TARGET", "CONDITION", "SINCE", "DEPTH", "CAPACITY", "PROVIDER", "LAW", "SCALE", "IN FORCE", "RATE/S", "OUTCOME")

@@ -103,6 +103,8 @@ type world struct {
 
 	controller *exec.Cmd
 	log        string // path
+
+	coordinator string // address of the one
 }
 
 // newWorld starts Prometheus, coordinators and a controller with a target at
@@ -143,7 +145,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(file, []byte(targets), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.address = freeAddress(t)
+	w.coordinator, w.address = api.URL, freeAddress(t)
 	w.log = filepath.Join(dir, "controller.log")
 	w.environ = []string{
 		"HEADGATE_PROMETHEUS_URL=" + prometheus.URL, "HEADGATE_CONTROLLER_LISTEN=" + w.address, "HEADGATE_TARGETS_FILE=" + file,

@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/headgate/headgate/controller/shard"
 	"github.com/headgate/headgate/e2e/browser/chromium"
 )
 
@@ -182,6 +183,17 @@ func TestStatusPage(t *testing.T) {
 		poll(t, page, `document.querySelector("#summary").textContent.startsWith("The connection to the controller is lost")`)
 		w.start(t)
 		poll(t, page, `document.querySelector("#summary").textContent.startsWith("The loop runs.")`)
+	})
+
+	t.Run("of one of several controllers it says which", func(t *testing.T) {
+		page, _ := w.open(t, looks["a desktop in light"])
+		poll(t, page, `document.title === "Headgate" && document.querySelector("#targets-heading").textContent === "Targets"`)
+		w.stop(t)
+		index := shard.At(w.coordinator, "provider-4", 2) // of the target that is gone, which start waits for
+		w.environ = append(w.environ, "HEADGATE_SHARDS=2", fmt.Sprintf("HEADGATE_SHARD=%d", index))
+		w.start(t)
+		poll(t, page, fmt.Sprintf(`document.title === "Headgate, shard %d of 2" && document.querySelector("#targets-heading").textContent === "Targets of shard %d of 2"
+			&& document.querySelector("#loop").textContent.includes("those of shard %d of 2")`, index, index, index))
 	})
 }
 

@@ -395,8 +395,14 @@ function replace(list, items) {
   list.replaceChildren(...items);
 }
 
+// shard says which part of the targets this controller has; of several pages the
+// titles tell which is whose.
+const shard = (l) => "shard " + l.shard.index + " of " + l.shard.of;
+
 function loop() {
   const l = status.loop;
+  document.title = "Headgate" + (l.shard ? ", " + shard(l) : "");
+  text($("targets-heading"), "Targets" + (l.shard ? " of " + shard(l) : ""));
   const decided = Object.entries(l.decisions).map(([outcome, n]) => number(n) + " " + outcomes[outcome]).join(", ");
   terms($("loop"), [
     ["Last tick", l.last_tick ? moment(l.last_tick) + ", took " + seconds(l.tick_seconds) : "none yet"],
@@ -404,7 +410,8 @@ function loop() {
     ["Oldest signal", seconds(l.oldest_signal_seconds)],
     ["Last snapshot of Prometheus", l.last_snapshot ? moment(l.last_snapshot) : "none yet"],
     ["Queries", number(l.queries) + ", of which failed " + number(l.query_errors) + (l.query_pending ? "; one is under way" : "")],
-    ["Leases are held as", l.holder], ["Decisions of the last tick", decided || "none"],
+    ["Leases are held as", l.holder], ...(l.shard ? [["Targets", "those of " + shard(l)]] : []),
+    ["Decisions of the last tick", decided || "none"],
   ]);
 }
 
