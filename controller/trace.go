@@ -62,9 +62,12 @@ func (s *spans) decided(span trace.Span, at time.Time, decisions []*Decision) {
 	if !span.IsRecording() {
 		return
 	}
-	levels, changes := map[string]int{}, 0
+	levels, changes, faults := map[string]int{}, 0, 0
 	for _, d := range decisions {
 		levels[d.levelName()]++
+		if d.Fault != FaultNone {
+			faults++
+		}
 		if !d.Changed {
 			continue
 		}
@@ -75,6 +78,7 @@ func (s *spans) decided(span trace.Span, at time.Time, decisions []*Decision) {
 	span.SetAttributes(
 		attribute.Int("headgate.decisions", len(decisions)),
 		attribute.Int("headgate.decisions.changed", changes),
+		attribute.Int("headgate.decisions.without_signals", faults),
 		attribute.Int("headgate.decisions.ok", levels["OK"]),
 		attribute.Int("headgate.decisions.soft", levels["SOFT"]),
 		attribute.Int("headgate.decisions.hard", levels["HARD"]),

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -109,6 +111,58 @@ func TestACallThatTellsSomethingNewHasASpanAmongThousandsThatDoNot(t *testing.T)
 	for _, i := range []int{700, 800, 900} {
 		if !tick.calls[i].traced {
 			t.Errorf("call %d has no span", i)
+		}
+	}
+}
+
+func TestATickTellsOfTheDecisionsThatChangedAlone(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	cfg := config()
+	cfg.Interval = time.Hour // which is how patient a tick is
+	cfg.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("")
+	prometheus := newPrometheus()
+	prometheus.depth["bonds"] = 100
+	bonds := target(t, "bonds", newGate(), func(t *Target) { t.CoordinatorIDs = []string{"bonds"} })
+	c, err := New(cfg, prometheus, []Target{target(t, "bars", newGate()), bonds}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.begin(time.Now())
+	var reading sync.WaitGroup
+	// told are the targets of the events of a tick, and how many have no signals.
+	tick := func() (told []string, without int64) {
+		recorder.Reset()
+		c.tick(t.Context(), &reading)
+		reading.Wait()
+		for _, s := range recorder.Ended() {
+			if s.Name() != "decide" {
+				continue
+			}
+			for _, a := range s.Attributes() {
+				if a.Key == "headgate.decisions.without_signals" {
+					without = a.Value.AsInt64()
+				}
+			}
+			for _, e := range s.Events() {
+				told = append(told, e.Attributes[0].Value.AsString())
+			}
+		}
+		return told, without
+	}
+	for _, step := range []struct {
+		name    string
+		before  func()
+		want    []string
+		without int64
+	}{
+		{"the first", func() {}, []string{"bars", "bonds"}, 0},
+		{"one that is as before", func() {}, nil, 0},
+		{"one queue is full", func() { prometheus.depth["bonds"] = 900 }, []string{"bonds"}, 0},
+		{"the signals of the other are gone", func() { delete(prometheus.depth, "bars") }, []string{"bars"}, 1},
+	} {
+		step.before()
+		if told, without := tick(); !slices.Equal(told, step.want) || without != step.without {
+			t.Errorf("%s: it tells of %v and %d without signals, want %v and %d", step.name, told, without, step.want, step.without)
 		}
 	}
 }
