@@ -167,7 +167,7 @@ func (g *gate) granted(n int, waited, now time.Duration) {
 	g.counts.grantedCalls++
 	g.counts.grantedTokens += uint64(n)
 	if g.drawer != nil {
-		g.drawer.used(n, now)
+		g.drawer.used(n)
 	}
 	if waited > 0 {
 		g.wait.Observe(waited.Seconds())

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -31,8 +29,8 @@ const (
 // replicas, by as much as is wanted now and a little ahead, so that not every call
 // has to wait for an answer.
 //
-// A token that was drawn may be used in a short window of time. What is not used
-// then is given back with the next draw. At a scale below 1 only that part of what
+// A token that was drawn may be used for a short time. What is not used then is
+// given back with the next draw. At a scale below 1 only that part of what
 // was drawn may be used, and the rest is forgone: so the scale has its effect on
 // the shared rate, and at once, also on what was drawn before.
 //
@@ -59,20 +57,14 @@ type drawer struct {
 	late     int           // draws in a row whose answer came too late for their use
 	tried    int           // tokens that somebody wanted who did not wait; 0 where none did
 	ahead    int           // tokens to draw at least
-	lots     []lot         // what may be used now or later, the oldest first
-	last     int           // tokens of the newest of them, or 0 once it was learned from
-	spent    int           // tokens used since it came
+	last     int           // tokens of the last draw, or 0 once it was learned from
+	fresh    int           // how many of them may still be used
+	until    time.Duration // and until when
 	credit   float64       // drawn and neither used, forgone nor given back, in tokens at scale 1
 	draws    map[DrawOutcome]uint64
 	drawn    uint64  // tokens
 	returned float64 // tokens
 	losses   uint64
-}
-
-// lot is what one draw brought.
-type lot struct {
-	tokens      int           // left of it
-	from, until time.Duration // when they may be used
 }
 
 // DrawOutcome is what came of a draw from a shared budget. It is one of a closed
@@ -95,10 +87,6 @@ const (
 	// mostLate is how many answers in a row may come too late before the budget
 	// counts as lost.
 	mostLate = 20
-
-	// spread is how much later than told a replica asks again at most, so that not
-	// all of them do at once.
-	spread = 20 * time.Millisecond
 
 	firstRetry, longestRetry = 100 * time.Millisecond, 2 * time.Second
 
@@ -252,7 +240,7 @@ func (d *drawer) lose(err error) {
 	}
 	d.failure = err.Error()
 	d.draws[DrawFailed]++
-	d.lots, d.credit = nil, 0
+	d.fresh, d.credit = 0, 0
 	if d.state == SharedOwnShare {
 		return
 	}
@@ -273,7 +261,7 @@ func (d *drawer) leave() {
 	d.lock()
 	last := Draw{Unused: d.credit}
 	connected := d.state == SharedConnected
-	d.credit, d.lots = 0, nil
+	d.credit, d.fresh = 0, 0
 	d.g.mu.Unlock()
 	if connected {
 		_ = d.call(context.Background(), func(ctx context.Context) error {
@@ -319,25 +307,29 @@ func (d *drawer) draw(ctx context.Context) error {
 // it gives back is no longer used here.
 func (d *drawer) plan(now time.Duration) (ask Draw, due bool, at time.Duration) {
 	b := &d.g.bucket
-	d.lots = slices.DeleteFunc(d.lots, func(l lot) bool { return l.tokens == 0 || now >= l.until })
 	need := d.tried
 	if b.line.head != nil {
 		need = b.line.head.n
 	}
-	_, enough := d.when(need, now)
-	wanting := need > 0 && b.rate > 0 && !enough
-	useless := d.credit > 0 && (b.rate == 0 || need == 0 && len(d.lots) == 0)
+	wanting := need > 0 && b.rate > 0 && !d.has(need, now)
+	// A call may take several draws to pay for; the rest is of use in its time alone.
+	pays := min(d.credit, max(0, float64(need)/d.part()-float64(need)))
+	useless := d.credit > 0 && b.rate == 0 || d.credit > pays+tiny && now >= d.until
 	at = d.counted + d.terms.Every
 	due = now >= at || d.told != d.g.share
-	ready := d.mayDraw()
+	ready := d.again
+	if next, some := b.next(); some {
+		ready = max(ready, next) // what the bucket does not let through yet is not drawn yet
+	}
 	drawing := wanting && now >= ready
 	switch {
 	case drawing, useless:
 		due = true
 	case wanting:
 		at = min(at, ready)
-	case len(d.lots) > 0:
-		at = min(at, d.lots[len(d.lots)-1].until)
+	}
+	if d.credit > pays+tiny {
+		at = min(at, d.until)
 	}
 	if !due {
 		return Draw{}, false, at
@@ -346,12 +338,15 @@ func (d *drawer) plan(now time.Duration) (ask Draw, due bool, at time.Duration) 
 	switch {
 	case drawing:
 		d.learn(true)
-		kept = min(d.credit, d.pays(need))
+		kept = pays
 		want := float64(max(need, b.line.tokens, d.ahead)) / d.part()
 		ask.Need, ask.Want, d.tried = need, int(math.Ceil(min(want, math.MaxInt32))), 0
 	case useless:
-		d.learn(false)
-		kept, d.lots = 0, nil
+		d.learn(wanting)
+		kept = pays
+		if b.rate == 0 {
+			kept = 0
+		}
 	}
 	ask.Unused, ask.Share = d.credit-kept, d.g.share
 	d.credit, d.counted, d.told = kept, now, ask.Share
@@ -359,61 +354,37 @@ func (d *drawer) plan(now time.Duration) (ask Draw, due bool, at time.Duration) 
 	return ask, true, at
 }
 
-// mayDraw is from when on tokens may be drawn. What the bucket does not let through
-// yet is not drawn yet; and of several draws for one call each waits until the one
-// before may be used, as the draws of others do.
-func (d *drawer) mayDraw() time.Duration {
-	ready := d.again
-	if len(d.lots) > 0 {
-		ready = max(ready, d.lots[len(d.lots)-1].from)
-	}
-	if next, some := d.g.bucket.next(); some {
-		ready = max(ready, next)
-	}
-	return ready
-}
-
-// pays is how much of the credit is of use where n tokens are wanted: what can
-// still be used, and what a call that takes several draws has paid for already.
-func (d *drawer) pays(n int) float64 {
-	left := 0
-	for _, l := range d.lots {
-		left += l.tokens
-	}
-	return max(float64(left), float64(n)/d.part()-float64(n))
-}
-
-// learn looks at what became of the last draw. Where more is wanted within its
-// time, twice as much is drawn ahead the next time; else as much as was used.
+// learn ends the use of what was drawn last. Where more is wanted within its time,
+// twice as much is drawn ahead the next time; else as much as was used.
 func (d *drawer) learn(more bool) {
 	switch {
 	case d.last > 0 && more:
 		d.ahead = min(2*d.last, math.MaxInt32)
 	case d.last > 0:
-		d.ahead = max(1, d.spent)
+		d.ahead = max(1, d.last-d.fresh)
 	}
-	d.last, d.spent = 0, 0
+	d.last, d.fresh = 0, 0
 }
 
 // take takes in what a draw brought that was sent at a time.
 func (d *drawer) take(sent time.Duration, ask Draw, got Drawn) error {
 	now := d.lock()
 	defer d.g.mu.Unlock()
-	switch {
-	case ask.Need == 0:
+	if ask.Need == 0 {
 		d.draws[DrawPresence]++
 		return nil
-	case got.Tokens == 0:
+	}
+	d.again = now + got.Wait
+	if got.Tokens == 0 {
 		d.draws[DrawTooEarly]++
-		d.again = now + got.Wait + time.Duration(rand.Float64()*float64(spread))
 		return nil
 	}
 	d.draws[DrawGranted]++
 	d.drawn += uint64(got.Tokens)
-	d.last, d.spent, d.credit = got.Tokens, 0, d.credit+float64(got.Tokens)
-	came := lot{got.Tokens, now + got.Wait, sent + got.Wait + d.terms.Hold}
-	if came.until > came.from {
-		d.lots, d.late = append(d.lots, came), 0
+	d.last, d.fresh, d.credit = got.Tokens, got.Tokens, d.credit+float64(got.Tokens)
+	d.until = sent + d.terms.Hold
+	if now < d.until {
+		d.late = 0
 	} else if d.late++; d.late == mostLate {
 		return errTooLate
 	}
@@ -432,61 +403,31 @@ func (d *drawer) part() float64 {
 	return 1
 }
 
-// when is the first time from which n tokens can be used, if there are as many.
-func (d *drawer) when(n int, now time.Duration) (at time.Duration, enough bool) {
-	if float64(n) > d.credit*d.part()+tiny {
-		return 0, false
-	}
-	for i, newest := range d.lots {
-		at, left := max(now, newest.from), 0
-		for _, l := range d.lots[:i+1] {
-			if at < l.until {
-				left += l.tokens
-			}
-		}
-		if n <= left {
-			return at, true
-		}
-	}
-	return 0, false
+// has reports whether n tokens were drawn that may be used now.
+func (d *drawer) has(n int, now time.Duration) bool {
+	return now < d.until && n <= d.fresh && float64(n) <= d.credit*d.part()+tiny
 }
 
-// ready reports whether n tokens may be used now.
+// ready reports whether n tokens may be used now, by the shared budget.
 func (d *drawer) ready(n int, now time.Duration) bool {
-	switch d.state {
-	case SharedOwnShare:
-		return true
-	case SharedLost:
-		return false
-	}
-	at, enough := d.when(n, now)
-	return enough && at <= now
+	return d.state == SharedOwnShare || d.state == SharedConnected && d.has(n, now)
 }
 
-// used takes n tokens away that were ready.
-func (d *drawer) used(n int, now time.Duration) {
-	if d.state != SharedConnected {
-		return
-	}
-	d.spent += n
-	d.credit = max(0, d.credit-float64(n)/d.part())
-	for i := range d.lots {
-		if l := &d.lots[i]; l.from <= now && now < l.until {
-			some := min(n, l.tokens)
-			l.tokens -= some
-			n -= some
-		}
+// used takes n tokens away.
+func (d *drawer) used(n int) {
+	if d.state == SharedConnected {
+		d.fresh -= n
+		d.credit = max(0, d.credit-float64(n)/d.part())
 	}
 }
 
 // next is when the gate is to look again that would by itself at a time.
 func (d *drawer) next(now, at time.Duration, some bool) (time.Duration, bool) {
-	switch {
-	case d.state == SharedLost:
+	switch d.state {
+	case SharedLost:
 		return d.fallsAt, d.fallsAt < never
-	case d.state == SharedConnected && some:
-		ready, enough := d.when(d.g.bucket.line.head.n, now)
-		return max(at, ready), enough
+	case SharedConnected:
+		return at, some && d.has(d.g.bucket.line.head.n, now)
 	}
 	return at, some
 }

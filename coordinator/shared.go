@@ -26,7 +26,7 @@ type SharedBudget interface {
 
 // SharedTerms are the times of a shared budget.
 type SharedTerms struct {
-	// Hold is how long a token may be used from the time on from which it may.
+	// Hold is how long a token may be used after the draw was sent.
 	Hold time.Duration
 
 	// Every is the longest time from one draw to the next of a replica that is there.
@@ -57,10 +57,6 @@ type Draw struct {
 
 // Drawn is what a replica got.
 type Drawn struct {
-	// Tokens are as many as it needs, or none.
-	Tokens int
-
-	// Wait is when the tokens may be used, counted from the call; or, where it got
-	// none, when to ask again.
-	Wait time.Duration
+	Tokens int           // as many as it needs at least, or none
+	Wait   time.Duration // when to ask for more, at the earliest
 }

@@ -1,11 +1,13 @@
 -- One draw of one replica from the budget that several of them share.
 --
--- What was drawn is paid for with time: at rate*part tokens per second, one after
--- another. "paid" is when all of it is. A bucket that was left alone is paid for
--- in the past, but never further back than room, which is how long it takes to
--- fill; one from which much was drawn is paid for in the future, and whoever comes
--- waits until then. So those who wait are served in the order in which they came,
--- and all of it is one number.
+-- The bucket is one number, "paid": the time until which all that came in is spent.
+-- What came in since is there to be drawn, up to what the bucket holds, which is
+-- what comes in within room. So the bucket is never drawn from ahead of its time.
+--
+-- Who finds too little gets a turn. Turns follow one another in the time that it
+-- takes for a slice to come in, the last of them ends at "queue", and whoever comes
+-- when its turn has come gets a slice. So all that want more than there is get the
+-- same. What is there beyond a slice is for whoever comes first.
 --
 -- The hash also holds who is there, "r:" and the replica's name: when it drew
 -- last, and which share of the budget it falls back to where it cannot draw. What
@@ -13,44 +15,51 @@
 -- is left of the budget. The shares of all are at most 1, so the silent ones have
 -- no more than those who are there have not.
 --
--- All times are in microseconds on this server's clock, since "born". Where that
--- clock is set back, time stands still here.
+-- All times are in microseconds on this server's clock, and those in the hash
+-- count from "born". Where that clock is set back, time stands still here.
 --
 -- KEYS[1]  the hash of the budget
 -- ARGV[1]  tokens per second of the whole budget
 -- ARGV[2]  room
--- ARGV[3]  hold: how long after it is paid for a token may still be used
+-- ARGV[3]  hold: how long after it was drawn a token may be used or given back
 -- ARGV[4]  the replica's name
--- ARGV[5]  when the replica sent this, on this server's clock as it knows it
+-- ARGV[5]  when the replica sent this, as it knows this server's clock
 -- ARGV[6]  the replica's share; 0 where it leaves
 -- ARGV[7]  tokens that it needs at least, or 0
 -- ARGV[8]  tokens that it would take
--- ARGV[9]  tokens of earlier draws that it gives back
+-- ARGV[9]  tokens of its last draw that it gives back
+-- ARGV[10] when it drew them
+-- ARGV[11] its turn, or 0
+-- ARGV[12] tokens that it has given back, with these, since it last drew some
 --
 -- It answers the tokens, or -1 where what was sent is too old to count; in how
--- many microseconds they may be used, or where there are none, when to ask again;
+-- many microseconds to ask again at the earliest; the replica's next turn, or 0;
 -- how many replicas are there; and this server's clock.
 local SILENT = 1000000   -- who has not drawn for so long counts as silent
 local FORGET = 600000000 -- and is forgotten after so long
 local COLD = 5000000     -- so long after nobody was there anybody may be silent
-local AHEAD = 250000     -- so far ahead tokens are promised
-local SLICE = 20000      -- no more than so much time is sold at once, but to who needs it
-local BEFORE = 500000    -- so far ahead another server may have promised tokens, which was here before
+local SLICE = 20000      -- a slice takes no longer to come in than this,
+local ROUND = 250000     -- nor those of all who are there than this
+local LATE = 50000       -- a turn that is so long over is none
+local TINY = 0.000001    -- tokens: what floating point makes of sums
 
 local key, mine = KEYS[1], 'r:' .. ARGV[4]
 local rate, room, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local share, need, want, unused = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local share, need, want = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local unused, gave = tonumber(ARGV[9]), tonumber(ARGV[12])
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
-local was = redis.call('HMGET', key, 'born', 'last', 'paid', 'part', 'check', 'there', 'cold', mine)
-local born, paid = math.min(tonumber(was[1]) or clock, clock - (tonumber(was[2]) or 0)), tonumber(was[3]) or BEFORE
+local was = redis.call('HMGET', key, 'born', 'last', 'paid', 'part', 'check', 'there', 'cold', 'queue', mine)
+local born = math.min(tonumber(was[1]) or clock, clock - (tonumber(was[2]) or 0))
+-- Before this bucket was born another may have been here, whose tokens are in use.
+local paid = tonumber(was[3]) or hold
 local part, check, there = tonumber(was[4]) or 1, tonumber(was[5]) or -1, tonumber(was[6]) or 0
-local cold = tonumber(was[7]) or COLD
+local cold, queue = tonumber(was[7]) or 0, tonumber(was[8]) or 0
 local now = clock - born
 local sent = math.min(tonumber(ARGV[5]) - born, now)
 if now - sent > SILENT then
-	return {-1, 0, there, clock}
+	return {-1, 0, 0, there, clock}
 end
 
 local function record(text)
@@ -59,8 +68,8 @@ local function record(text)
 end
 
 local seen, told
-if was[8] then
-	seen, told = record(was[8])
+if was[9] then
+	seen, told = record(was[9])
 end
 local known = seen and now - seen <= SILENT
 if share > 0 then
@@ -69,8 +78,12 @@ else
 	redis.call('HDEL', key, mine)
 end
 
+-- How long the bucket was full is known up to the hold: a call for more than it
+-- holds needs that time beside, in which nobody else drew.
+local full = room + hold
+paid = math.max(paid, now - full)
+
 -- Who is there is counted anew when that may have changed.
-paid = math.max(paid, now - room)
 if not known or told ~= share or now > check then
 	local shares, silent, others = 0, 0, 0
 	there, check = 0, now + SILENT
@@ -99,29 +112,62 @@ if not known or told ~= share or now > check then
 	if now > cold then
 		gone = math.min(gone, silent)
 	end
+	-- The tokens that are there stay as many, as far as the bucket holds them.
 	local left = math.max(0.0001, 1 - gone)
-	paid = math.max(now + (paid - now) * part / left, now - room)
+	if paid < now then
+		paid = math.max(now - (now - paid) * part / left, now - full)
+	end
 	part = left
 end
 
 local token = 1000000 / (rate * part)
-paid = math.max(paid - unused * token, now - room)
-local granted, wait = 0, 0
+if unused > 0 and now - (tonumber(ARGV[10]) - born) <= hold then
+	paid = math.max(paid - unused * token, math.min(paid, now - room))
+end
+local granted, wait, turn = 0, 0, math.max(0, tonumber(ARGV[11]) - born)
 if need > 0 then
-	wait = paid - now - AHEAD
-	if wait <= 0 then
-		-- What a replica gives back it may draw again beside, so that those whose
-		-- calls do not fit into a slice get as much as the others.
-		local slice = math.min(SLICE, AHEAD / math.max(1, there)) / token
-		local most = math.min(slice + math.min(slice, unused), room / token)
-		granted = math.max(need, math.min(want, math.floor(most)))
-		paid = paid + granted * token
-		wait = math.max(0, paid - now)
-		if granted * token > room then
-			paid = paid + hold -- more than the bucket holds: those who are late have to be waited for
+	local big = need * token > room
+	local have = (now - paid) / token + TINY
+	if not big then
+		have = math.min(have, room / token + TINY)
+	end
+	local slice = math.max(1, math.floor(math.min(SLICE, ROUND / math.max(1, there), room / 3) / token))
+	local function next_turn()
+		local at = math.max(queue, now)
+		queue = at + math.max(slice, need) * token
+		if big then
+			queue = queue + hold
 		end
+		return at
+	end
+	if turn == 0 or now - turn > LATE then
+		turn = next_turn()
+	end
+	if turn <= now and have >= need then
+		-- What a replica gave back it may draw again beside, so that those whose
+		-- calls do not fit into a slice get as much as the others.
+		granted = math.max(need, math.min(want, math.floor(math.min(have, slice + math.min(slice, gave)))))
+		turn = 0
+		if want > granted then
+			turn = next_turn()
+			wait = turn - now
+		end
+	elseif have - slice >= need and not big then
+		granted = math.max(need, math.min(want, math.floor(have - slice)))
+	else
+		wait = math.max(turn - now, (need - have) * token, 1)
+	end
+	if granted > 0 then
+		if not big then
+			paid = math.max(paid, now - room)
+		end
+		paid = paid + granted * token
 	end
 end
-redis.call('HSET', key, 'born', born, 'last', now, 'paid', paid, 'part', part, 'check', check, 'there', there, 'cold', cold)
+redis.call('HSET', key, 'born', born, 'last', now, 'paid', paid, 'part', part, 'check', check, 'there', there,
+	'cold', cold, 'queue', queue)
 redis.call('PEXPIRE', key, FORGET / 1000)
-return {granted, math.ceil(wait), there, clock}
+if turn > 0 then
+	turn = turn + born
+end
+return {granted, math.ceil(wait), math.ceil(turn), there, clock}

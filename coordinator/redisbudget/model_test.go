@@ -3,8 +3,8 @@ package redisbudget
 import "math"
 
 // model is what the script does, in Go, with the hash as its fields. Where the
-// script keeps a time at which all is paid for, it counts the tokens that are
-// there: below none where they are promised.
+// script keeps the time until which all is spent, it counts the tokens that are
+// there.
 type model struct {
 	empty   bool
 	born    int64
@@ -13,6 +13,7 @@ type model struct {
 	part    float64
 	check   float64
 	warm    float64 // from when on the silent ones are known
+	queue   float64
 	there   int
 	records map[string]record
 }
@@ -20,31 +21,31 @@ type model struct {
 type record struct{ seen, share float64 }
 
 const (
-	silent = 1e6
-	forget = 600e6
-	cold   = 5e6
-	ahead  = 250e3
-	slice  = 20e3
-
-	earlier = 500e3
+	silent    = 1e6
+	forget    = 600e6
+	cold      = 5e6
+	sliceTime = 20e3
+	round     = 250e3
+	lateTurn  = 50e3
+	sums      = 1e-6
 )
 
 func newModel() *model { return &model{empty: true, records: map[string]record{}} }
 
 func (m *model) draw(clock int64, c call) answer {
 	if m.empty {
-		m.born, m.part, m.check, m.tokens = clock, 1, -1, -earlier*c.Rate/1e6
+		m.born, m.part, m.check, m.tokens = clock, 1, -1, -float64(c.Hold)*c.Rate/1e6
 	}
 	born := min(m.born, clock-int64(m.last))
 	now := float64(clock - born)
 	sent := math.Min(float64(c.Sent-born), now)
 	if now-sent > silent {
-		return answer{-1, 0, int64(m.there), clock}
+		return answer{Tokens: -1, There: int64(m.there), Clock: clock}
 	}
+	room, full := float64(c.Room), float64(c.Room+c.Hold)
+	// What came in since the last call.
 	perMicro := c.Rate * m.part / 1e6
-	room := float64(c.Room)
-	// What came in since the last call, up to what the bucket holds.
-	m.tokens = min(m.tokens+(now-m.last)*perMicro, max(m.tokens, room*perMicro), room*perMicro)
+	m.tokens = min(m.tokens+(now-m.last)*perMicro, full*perMicro)
 	m.empty, m.born, m.last = false, born, now
 
 	before, found := m.records[c.ID]
@@ -55,29 +56,72 @@ func (m *model) draw(clock int64, c call) answer {
 		delete(m.records, c.ID)
 	}
 	if !known || before.share != c.Share || now > m.check {
-		m.count(now, room, c, known)
+		m.count(now, full, c, known)
 	}
 	perMicro = c.Rate * m.part / 1e6
-	m.tokens = min(m.tokens+c.Unused, room*perMicro)
-	if c.Need == 0 {
-		return answer{0, 0, int64(m.there), clock}
+	if now-float64(c.Drawn-born) <= float64(c.Hold) {
+		m.tokens = min(m.tokens+c.Unused, max(m.tokens, room*perMicro))
 	}
-	if wait := -m.tokens/perMicro - ahead; wait > 0 {
-		return answer{0, int64(math.Ceil(wait)), int64(m.there), clock}
+	turn := max(0, float64(c.Turn-born))
+	var granted int
+	var wait float64
+	if c.Need > 0 {
+		granted, wait, turn = m.grant(now, room, perMicro, turn, c)
 	}
-	fair := min(slice, ahead/float64(max(1, m.there))) * perMicro
-	most := min(fair+min(fair, c.Unused), room*perMicro)
-	granted := max(c.Need, min(c.Want, int(most)))
+	a := answer{Tokens: int64(granted), Wait: int64(math.Ceil(wait)), There: int64(m.there), Clock: clock}
+	if turn > 0 {
+		a.Turn = int64(math.Ceil(turn)) + born
+	}
+	return a
+}
+
+// grant gives tokens to one who needs some, if they are there and it is its turn
+// or there are more.
+func (m *model) grant(now, room, perMicro, turn float64, c call) (granted int, wait, next float64) {
+	need, holds := float64(c.Need), room*perMicro
+	big := need > holds
+	have := m.tokens + sums
+	if !big {
+		have = min(have, holds+sums)
+	}
+	slice := max(1, math.Floor(min(sliceTime, round/float64(max(1, m.there)), room/3)*perMicro))
+	nextTurn := func() float64 {
+		at := max(m.queue, now)
+		m.queue = at + max(slice, need)/perMicro
+		if big {
+			m.queue += float64(c.Hold)
+		}
+		return at
+	}
+	if turn == 0 || now-turn > lateTurn {
+		turn = nextTurn()
+	}
+	most := -1.0
+	switch {
+	case turn <= now && have >= need:
+		most = min(have, slice+min(slice, c.Gave))
+	case have-slice >= need && !big:
+		most = have - slice
+	default:
+		return 0, max(turn-now, (need-have)/perMicro, 1), turn
+	}
+	granted = max(c.Need, min(c.Want, int(math.Floor(most))))
+	if !big {
+		m.tokens = min(m.tokens, holds)
+	}
 	m.tokens -= float64(granted)
-	wait := max(0, -m.tokens/perMicro)
-	if float64(granted) > room*perMicro {
-		m.tokens -= float64(c.Hold) * perMicro
+	if turn > now {
+		return granted, 0, turn
 	}
-	return answer{int64(granted), int64(math.Ceil(wait)), int64(m.there), clock}
+	if c.Want > granted {
+		turn = nextTurn()
+		return granted, turn - now, turn
+	}
+	return granted, 0, 0
 }
 
 // count counts anew who is there, and what is left of the budget for them.
-func (m *model) count(now, room float64, c call, known bool) {
+func (m *model) count(now, full float64, c call, known bool) {
 	shares, quiet, others := 0.0, 0.0, 0
 	m.there, m.check = 0, now+silent
 	for id, r := range m.records {
@@ -102,6 +146,10 @@ func (m *model) count(now, room float64, c call, known bool) {
 	if now > m.warm {
 		gone = min(gone, quiet)
 	}
+	before := m.part
 	m.part = max(0.0001, 1-gone)
-	m.tokens = min(m.tokens, room*c.Rate*m.part/1e6)
+	if m.tokens < 0 { // the time until there are some stays the same
+		m.tokens *= m.part / before
+	}
+	m.tokens = min(m.tokens, full*c.Rate*m.part/1e6)
 }

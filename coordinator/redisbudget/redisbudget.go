@@ -41,12 +41,14 @@ const (
 	timeout = 300 * time.Millisecond // of a call
 	every   = 300 * time.Millisecond // at least, a replica draws
 
-	// lost is a little more than a replica's last second of counting as there, the
-	// quarter of a second that tokens are promised ahead, the longest that the last
-	// of these takes to come, and the hold; see draw.lua.
-	lost = 1500 * time.Millisecond
+	// lost is more than a replica's last second of counting as there, see draw.lua,
+	// and the hold.
+	lost = 1100 * time.Millisecond
 
-	mostHold   = 50 * time.Millisecond
+	// Of the hold, a part is for using a token, and the rest for giving it back.
+	mostHold = 50 * time.Millisecond
+	forUse   = 0.7
+
 	longestKey = 512
 )
 
@@ -63,6 +65,11 @@ type Budget struct {
 	// So it is not known to be later than it is.
 	clock    int64 // microseconds since 1970
 	answered time.Time
+
+	turn  int64 // on that clock; 0 for none
+	drawn int   // tokens of the last draw that brought some, and when that was
+	at    int64
+	gave  float64 // tokens given back since then
 }
 
 // New returns a budget. It connects when it is used; Close ends it. The error
@@ -116,7 +123,7 @@ func (c Config) Validate() error {
 
 // Terms implements coordinator.SharedBudget.
 func (b *Budget) Terms() coordinator.SharedTerms {
-	return coordinator.SharedTerms{Hold: b.hold, Every: every, Timeout: timeout, Lost: lost}
+	return coordinator.SharedTerms{Hold: time.Duration(forUse * float64(b.hold)), Every: every, Timeout: timeout, Lost: lost}
 }
 
 // Reach implements coordinator.SharedBudget.
@@ -134,16 +141,24 @@ func (b *Budget) Draw(ctx context.Context, d coordinator.Draw) (coordinator.Draw
 	// Where too much time has passed since the last answer, or the server's clock
 	// was set ahead, the first try tells the time and does nothing else.
 	for range 2 {
+		unused := min(d.Unused, float64(b.drawn))
 		a, err := b.server.draw(ctx, call{
 			Rate: b.rate, Room: b.room.Microseconds(), Hold: b.hold.Microseconds(),
 			ID: b.id, Sent: b.clock + time.Since(b.answered).Microseconds(), Share: d.Share,
-			Need: d.Need, Want: max(d.Need, d.Want), Unused: d.Unused,
+			Need: d.Need, Want: max(d.Need, d.Want), Unused: unused, Drawn: b.at, Turn: b.turn, Gave: b.gave + unused,
 		})
 		if err != nil {
 			return coordinator.Drawn{}, fmt.Errorf("draw from the shared budget: %w", err)
 		}
 		b.clock, b.answered = a.Clock, time.Now()
 		if a.Tokens >= 0 {
+			b.gave += unused
+			if a.Tokens > 0 {
+				b.drawn, b.at, b.gave = int(a.Tokens), a.Clock, 0
+			} else if unused > 0 {
+				b.drawn = 0
+			}
+			b.turn = a.Turn
 			return coordinator.Drawn{Tokens: int(a.Tokens), Wait: time.Duration(a.Wait) * time.Microsecond}, nil
 		}
 	}
@@ -168,10 +183,13 @@ type call struct {
 	Share      float64
 	Need, Want int
 	Unused     float64
+	Drawn      int64 // on the server's clock
+	Turn       int64 // likewise
+	Gave       float64
 }
 
 // answer is what it answers: draw.lua says more.
-type answer struct{ Tokens, Wait, There, Clock int64 }
+type answer struct{ Tokens, Wait, Turn, There, Clock int64 }
 
 // script is the script on a real server.
 type script struct {
@@ -190,14 +208,14 @@ func (s *script) draw(ctx context.Context, c call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if len(all) != 4 {
-		return answer{}, fmt.Errorf("the script answered %d numbers, want 4", len(all))
+	if len(all) != 5 {
+		return answer{}, fmt.Errorf("the script answered %d numbers, want 5", len(all))
 	}
-	return answer{all[0], all[1], all[2], all[3]}, nil
+	return answer{all[0], all[1], all[2], all[3], all[4]}, nil
 }
 
 // arguments are the script's.
 func (c call) arguments() []any {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 17, 64) }
-	return []any{number(c.Rate), c.Room, c.Hold, c.ID, c.Sent, number(c.Share), c.Need, c.Want, number(c.Unused)}
+	return []any{number(c.Rate), c.Room, c.Hold, c.ID, c.Sent, number(c.Share), c.Need, c.Want, number(c.Unused), c.Drawn, c.Turn, number(c.Gave)}
 }

@@ -31,7 +31,7 @@ func client(t *testing.T, url string) *redis.Client {
 }
 
 // timed is the script with a clock of the test.
-var timed = redis.NewScript(strings.Replace(drawScript, "redis.call('TIME')", "{0, ARGV[10]}", 1))
+var timed = redis.NewScript(strings.Replace(drawScript, "redis.call('TIME')", "{0, ARGV[13]}", 1))
 
 func run(t *testing.T, c *redis.Client, key string, clock int64, of call) answer {
 	t.Helper()
@@ -39,7 +39,7 @@ func run(t *testing.T, c *redis.Client, key string, clock int64, of call) answer
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{all[0], all[1], all[2], all[3]}
+	return answer{all[0], all[1], all[2], all[3], all[4]}
 }
 
 func TestTheScriptDoesWhatTheModelDoes(t *testing.T) {
@@ -65,12 +65,17 @@ func TestTheScriptDoesWhatTheModelDoes(t *testing.T) {
 			c.Want = c.Need + rapid.IntRange(0, 200).Draw(r, "more")
 			if rapid.Bool().Draw(r, "gives back") {
 				c.Unused = rapid.Float64Range(0, 50).Draw(r, "unused")
+				c.Drawn = clock - rapid.Int64Range(0, 100_000).Draw(r, "drawn ago")
+			}
+			c.Gave = c.Unused + rapid.SampledFrom([]float64{0, 0, 7, 100}).Draw(r, "gave")
+			if rapid.Bool().Draw(r, "has a turn") {
+				c.Turn = clock + rapid.Int64Range(-100_000, 100_000).Draw(r, "turn")
 			}
 			got, want := run(t, server, key, clock, c), m.draw(clock, c)
 			// Both count in floating point, the one times and the other tokens.
-			near := func(a, b int64) bool { return max(a-b, b-a) <= 2+max(a, b)/1e6 }
+			near := func(a, b int64) bool { return max(a-b, b-a) <= 2+max(a, b)%1e12/1e6 }
 			same := cmp.Comparer(func(a, b answer) bool {
-				return a.Tokens == b.Tokens && near(a.Wait, b.Wait) && a.There == b.There && a.Clock == b.Clock
+				return a.Tokens == b.Tokens && near(a.Wait, b.Wait) && near(a.Turn, b.Turn) && a.There == b.There && a.Clock == b.Clock
 			})
 			if diff := cmp.Diff(want, got, same); diff != "" {
 				r.Fatalf("%+v at %d (-model +script):\n%s", c, clock, diff)
