@@ -28,7 +28,7 @@ var ErrTooLarge = errors.New("answer is too large")
 func NewAPI(address string, settings config.HTTPClientConfig) (v1.API, error) {
 	parsed, err := url.Parse(address)
 	if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" {
-		return nil, invalid.New("prometheus_url", address, "an address such as http://127.0.0.1:9090")
+		return nil, invalid.NewAddress("prometheus_url", address, "an address such as http://127.0.0.1:9090")
 	}
 	transport, err := config.NewRoundTripperFromConfig(settings, "headgate")
 	if err != nil {

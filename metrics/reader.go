@@ -365,10 +365,15 @@ type total struct {
 }
 
 func (s *sum) add(instance string, value float64, unknown bool) {
+	s.value, s.unknown = s.value+value, s.unknown || unknown
+	s.note(instance, value, unknown)
+}
+
+// note keeps an instance's part without adding it up.
+func (s *sum) note(instance string, value float64, unknown bool) {
 	if s.instances == nil {
 		s.instances = map[string]total{}
 	}
-	s.value, s.unknown = s.value+value, s.unknown || unknown
 	own := s.instances[instance]
 	s.instances[instance] = total{own.value + value, own.unknown || unknown}
 }
@@ -379,6 +384,7 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 	sums := [numSignals]sum{}
 	o := Observation{CoordinatorID: id, Capacity: math.NaN()}
 	replicas := map[string]*Replica{}
+	shares, teller := b.sharing()
 	// In a fixed order, so that the same samples add up to the same last bit.
 	keys := slices.SortedFunc(maps.Keys(b.newest), func(x, y identityKey) int {
 		return cmp.Or(cmp.Compare(x.signal, y.signal), cmp.Compare(x.labels, y.labels))
@@ -390,14 +396,18 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 			sums[key.signal].add(r.instance, rate.PerSecond, !rate.Known)
 			continue
 		}
-		sums[key.signal].add(r.instance, r.value, false)
+		if shares[r.instance] && r.instance != teller && key.signal.ofWhole() {
+			sums[key.signal].note(r.instance, r.value, false)
+		} else {
+			sums[key.signal].add(r.instance, r.value, false)
+		}
 		if key.signal != depth {
 			continue
 		}
 		o.Labels = alike(o.Labels, r.labels)
 		replica := replicas[r.instance]
 		if replica == nil {
-			replica = &Replica{Instance: r.instance, At: r.at}
+			replica = &Replica{Instance: r.instance, Shares: shares[r.instance], At: r.at}
 			replicas[r.instance] = replica
 		}
 		replica.Depth += r.value
@@ -416,7 +426,8 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 	for _, replica := range replicas {
 		replica.complete(&sums)
 		o.Replicas = append(o.Replicas, *replica)
-		if o.At.IsZero() || replica.At.Before(o.At) {
+		counts := !replica.Shares || replica.Instance == teller
+		if counts && (o.At.IsZero() || replica.At.Before(o.At)) {
 			o.At = replica.At
 		}
 	}
@@ -433,11 +444,39 @@ func (b *builder) observation(id string, names Names, rateOf func(reading) Rate)
 	o.Dropped = sums[dropped].rate(sums[dropped].instances != nil)
 	o.Level, o.HasLevel = level(names, &sums)
 	for _, s := range names.signals() {
-		if sums[s.signal].instances == nil {
+		if sums[s.signal].instances == nil && s.signal != shared {
 			o.Missing = append(o.Missing, s.series)
 		}
 	}
 	return o, true
+}
+
+// sharing finds the instances that share one queue, and which of them tells of
+// it: the one whose depth is the newest.
+func (b *builder) sharing() (shares map[string]bool, teller string) {
+	for key, r := range b.newest {
+		if key.signal == shared && r.value > 0 {
+			if shares == nil {
+				shares = map[string]bool{}
+			}
+			shares[r.instance] = true
+		}
+	}
+	if shares == nil {
+		return nil, ""
+	}
+	var newest reading
+	for key, r := range b.newest {
+		if key.signal != depth || !shares[r.instance] {
+			continue
+		}
+		// Of two that are equally new the deeper counts, then the first by name.
+		order := cmp.Or(r.at.Compare(newest.at), cmp.Compare(r.value, newest.value), strings.Compare(newest.instance, r.instance))
+		if newest.coordinator == "" || order > 0 {
+			newest = r
+		}
+	}
+	return shares, newest.instance
 }
 
 // alike keeps of known, nil at first, what the series has too.
@@ -480,18 +519,22 @@ func (r *Replica) complete(sums *[numSignals]sum) {
 
 // covers reports whether the sum is whole: no replica lacks its part. Where
 // none of the replicas has a part, another process exports the series for all
-// of them.
+// of them. Of those that share a queue some may only put in, or only take out.
 func (s sum) covers(replicas []Replica) bool {
 	if len(s.instances) == 0 {
 		return false
 	}
-	with := 0
+	with, of := 0, 0
 	for _, r := range replicas {
+		if r.Shares {
+			continue
+		}
+		of++
 		if _, has := s.instances[r.Instance]; has {
 			with++
 		}
 	}
-	return with == 0 || with == len(replicas)
+	return with == 0 || with == of
 }
 
 // beyond reports that an instance has its part, as a replica has, and is itself

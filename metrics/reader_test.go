@@ -69,9 +69,9 @@ func (a *answer) has(series string, value, seconds float64) *answer {
 	name := metric[model.MetricNameLabel]
 	part, timed := "0", map[model.LabelValue]string{
 		"coordinator_queue_depth":          "0:0",
-		"coordinator_items_accepted_total": "0:4",
-		"coordinator_items_written_total":  "0:5",
-		"coordinator_items_dropped_total":  "0:6",
+		"coordinator_items_accepted_total": "0:5",
+		"coordinator_items_written_total":  "0:6",
+		"coordinator_items_dropped_total":  "0:7",
 		"acme_write_backlog":               "1:0",
 	}[name]
 	if name == "acme_write_backlog" {
@@ -136,6 +136,8 @@ const (
 	depthB    = `coordinator_queue_depth{coordinator_id="bars",instance="b:1"}`
 	capacityA = `coordinator_queue_capacity{coordinator_id="bars",instance="a:1"}`
 	capacityB = `coordinator_queue_capacity{coordinator_id="bars",instance="b:1"}`
+	sharedA   = `coordinator_queue_shared{coordinator_id="bars",instance="a:1"}`
+	sharedB   = `coordinator_queue_shared{coordinator_id="bars",instance="b:1"}`
 	softA     = `coordinator_backpressure_soft{coordinator_id="bars",instance="a:1"}`
 	hardA     = `coordinator_backpressure_hard{coordinator_id="bars",instance="a:1"}`
 	softB     = `coordinator_backpressure_soft{coordinator_id="bars",instance="b:1"}`
@@ -177,6 +179,25 @@ func TestSnapshot(t *testing.T) {
 			[]*answer{evaluated(10).has(depthA, 300, 8).has(depthB, 200, 5).
 				has(capacityA, 1000, 8).has(capacityB, 1000, 5)},
 			observed{Depth: 500, Capacity: 2000, Age: 5 * time.Second, Replicas: 2}},
+		{"a queue that two replicas share counts once, as the newer tells it",
+			[]*answer{evaluated(10).has(sharedA, 1, 8).has(sharedB, 1, 5).
+				has(depthA, 300, 8).has(depthB, 200, 5).has(capacityA, 1000, 8).has(capacityB, 900, 5).
+				has(softA, 0, 8).has(hardA, 0, 8).has(softB, 1, 5)},
+			observed{Depth: 300, Capacity: 1000, Age: 2 * time.Second, HasLevel: true, Replicas: 2}},
+		{"a replica with a queue of its own is added to the queue that others share",
+			[]*answer{evaluated(10).has(sharedA, 1, 8).has(sharedB, 0, 5).
+				has(depthA, 300, 8).has(depthB, 200, 5).has(capacityA, 1000, 8).has(capacityB, 900, 5)},
+			observed{Depth: 500, Capacity: 1900, Age: 5 * time.Second, Replicas: 2}},
+		{"of replicas that share a queue one may only put in and the other only take out",
+			[]*answer{
+				evaluated(10).has(sharedA, 1, 8).has(sharedB, 1, 8).has(depthA, 300, 8).has(depthB, 300, 8).
+					has(acceptedA, 100, 8).has(writtenB, 50, 8),
+				evaluated(20).has(sharedA, 1, 18).has(sharedB, 1, 18).has(depthA, 310, 18).has(depthB, 320, 18).
+					has(acceptedA, 200, 18).has(writtenB, 90, 18)},
+			observed{Depth: 320, Capacity: nan, Age: 2 * time.Second, Arrivals: known(10), Drain: known(4), Replicas: 2}},
+		{"a replica that shares a queue and cannot see it is none of those that tell it",
+			[]*answer{evaluated(10).has(sharedA, 1, 8).has(sharedB, 1, 8).has(depthA, 300, 8).has(capacityA, 1000, 8)},
+			observed{Depth: 300, Capacity: 1000, Age: 2 * time.Second, Replicas: 1}},
 		{"a capacity that one replica lacks is no capacity",
 			[]*answer{evaluated(10).has(depthA, 300, 8).has(depthB, 200, 8).has(capacityA, 1000, 8)},
 			observed{Depth: 500, Capacity: nan, Age: 2 * time.Second, Replicas: 2}},

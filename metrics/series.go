@@ -20,6 +20,7 @@ type Names struct {
 	Depth      string // gauge, items waiting
 	Capacity   string // gauge, the most items that may wait
 	Soft, Hard string // gauges, above 0 while the coordinator says so of itself
+	Shared     string // gauge, above 0 where all replicas tell of one queue that they share
 	Accepted   string // counter, items into the queue
 	Written    string // counter, items out of the queue
 	Dropped    string // counter, items lost
@@ -35,6 +36,7 @@ func DefaultNames() Names {
 		Capacity:         QueueCapacity,
 		Soft:             BackpressureSoft,
 		Hard:             BackpressureHard,
+		Shared:           QueueShared,
 		Accepted:         ItemsAccepted,
 		Written:          ItemsWritten,
 		Dropped:          ItemsDropped,
@@ -80,6 +82,7 @@ const (
 	capacity
 	soft
 	hard
+	shared
 	accepted
 	written
 	dropped
@@ -89,6 +92,10 @@ const (
 // timed reports whether the samples' own times are asked for: where the age
 // or a difference over time is made of them.
 func (s signal) timed() bool { return s == depth || s >= accepted }
+
+// ofWhole reports whether the signal of a shared queue is the same whichever
+// replica tells it.
+func (s signal) ofWhole() bool { return s < shared }
 
 // named is one series that the exporter has.
 type named struct {
@@ -104,6 +111,7 @@ func (n Names) signals() []named {
 		{capacity, "capacity", n.Capacity},
 		{soft, "soft", n.Soft},
 		{hard, "hard", n.Hard},
+		{shared, "shared", n.Shared},
 		{accepted, "accepted", n.Accepted},
 		{written, "written", n.Written},
 		{dropped, "dropped", n.Dropped},

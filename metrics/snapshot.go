@@ -16,6 +16,7 @@ type Rate struct {
 // Replica is one process among those that share a coordinator's id.
 type Replica struct {
 	Instance        string // the scraped address; empty where the series have none
+	Shares          bool   // its queue is one that it shares: depth, capacity and level are the whole's
 	Depth, Capacity float64
 	Level           pressure.Level
 	Arrivals, Drain Rate
@@ -29,15 +30,17 @@ type Replica struct {
 type Observation struct {
 	CoordinatorID string
 
-	Depth    float64 // items, summed over the replicas; finite and >= 0
-	Capacity float64 // items, summed; NaN when a replica's is absent
+	// Depth and Capacity are in items, summed over the replicas. A queue that
+	// replicas share counts once, as the one tells it whose sample is the newest.
+	Depth    float64 // finite and >= 0
+	Capacity float64 // NaN when a replica's is absent
 
 	Level    pressure.Level // the worst of what the replicas say of themselves
 	HasLevel bool           // they say something
 
 	Arrivals, Drain, Dropped Rate // items per second, summed
 
-	At       time.Time // of the oldest depth among the replicas, on Prometheus' clock
+	At       time.Time // of the oldest depth that counts among the replicas, on Prometheus' clock
 	Newest   time.Time // of the newest one
 	Replicas []Replica // by Instance, at least one
 	Writers  []string  // instances whose written items Drain sums, sorted; nil where there are none

@@ -113,6 +113,7 @@ type Series struct {
 	Capacity string `env:"HEADGATE_SERIES_CAPACITY, default=coordinator_queue_capacity" help:"gauge: most items that may wait, or none"`
 	Soft     string `env:"HEADGATE_SERIES_SOFT, default=coordinator_backpressure_soft" help:"gauge: 1 while the coordinator itself says SOFT, or none"`
 	Hard     string `env:"HEADGATE_SERIES_HARD, default=coordinator_backpressure_hard" help:"gauge: 1 while the coordinator itself says HARD, or none"`
+	Shared   string `env:"HEADGATE_SERIES_SHARED, default=coordinator_queue_shared" help:"gauge: 1 where all replicas tell of one queue that they share, so that depth and capacity are not added up, or none"`
 	Accepted string `env:"HEADGATE_SERIES_ACCEPTED, default=coordinator_items_accepted_total" help:"counter: items that entered the queue, or none"`
 	Written  string `env:"HEADGATE_SERIES_WRITTEN, default=coordinator_items_written_total" help:"counter: items that the store took, or none"`
 	Dropped  string `env:"HEADGATE_SERIES_DROPPED, default=coordinator_items_dropped_total" help:"counter: items lost by the overflow setting, or none"`

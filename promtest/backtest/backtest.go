@@ -296,7 +296,7 @@ func (r *run) wanted() wantedNames {
 		if !slices.Contains(w.depths, n.Depth) {
 			w.depths = append(w.depths, n.Depth)
 		}
-		for _, name := range []string{n.Depth, n.Capacity, n.Soft, n.Hard, n.Accepted, n.Written, n.Dropped} {
+		for _, name := range []string{n.Depth, n.Capacity, n.Soft, n.Hard, n.Shared, n.Accepted, n.Written, n.Dropped} {
 			if name != "" && !slices.Contains(w.all, name) {
 				w.all = append(w.all, name)
 			}
