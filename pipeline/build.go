@@ -9,16 +9,17 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/pipeline/source/ingest"
@@ -321,7 +322,9 @@ func (p *Pipeline) source(n job.Node, next stage) error {
 			Source: n.Name, KeyField: s.KeyField, MaxBodyBytes: s.MaxBodyBytes, MaxItems: s.MaxItems,
 			MaxRequests: s.MaxRequests, Wait: s.Wait,
 		}, into.put, p.log)
-		p.handle(s.Listen, s.Path, handler)
+		p.handle(s.Listen, route.Route{
+			Pattern: s.Path, Role: access.Feed, Help: "take items into " + n.Name, Handler: handler, Waits: s.Wait,
+		})
 	default:
 		return fmt.Errorf("%s is no source", n.Type)
 	}
@@ -350,16 +353,10 @@ func (p *Pipeline) keys(name, prefix string, madeOf ...string) func(uint64) stri
 	return func(number uint64) string { return prefix + strconv.FormatUint(number, 10) }
 }
 
-// handle lets a handler take a path on an address; the pipeline's own where it
-// is empty.
-func (p *Pipeline) handle(address, path string, handler http.Handler) {
+// handle serves routes on an address; the pipeline's own where it is empty.
+func (p *Pipeline) handle(address string, routes ...route.Route) {
 	if address == "" {
 		address = p.job.Metrics.Listen
 	}
-	mux, found := p.muxes[address]
-	if !found {
-		mux = http.NewServeMux()
-		p.muxes[address] = mux
-	}
-	mux.Handle(path, handler)
+	p.served[address] = append(p.served[address], routes...)
 }

@@ -15,13 +15,14 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/pipeline/journal"
@@ -31,10 +32,16 @@ import (
 // Options are what a pipeline has beside its job. All of them may be left
 // zero.
 type Options struct {
-	Log           *slog.Logger
-	Policies      map[string]NewPolicy // feedback policies by name, beside those of Policies
-	WebConfigFile string               // Prometheus web configuration with TLS and users, for all servers
-	GrantJournal  string               // file of the grants; none where empty
+	Log          *slog.Logger
+	Policies     map[string]NewPolicy // feedback policies by name, beside those of Policies
+	GrantJournal string               // file of the grants; none where empty
+
+	// For all servers: a Prometheus web configuration with TLS and users; whom
+	// the servers let in, nil for everyone; and whether addresses that strangers
+	// can reach may be without both.
+	WebConfigFile        string
+	Access               *access.Guard
+	AllowUnauthenticated bool
 
 	// Listening is told the addresses of the servers once their ports are open,
 	// by the addresses that the job gives, for those who gave port 0. It must
@@ -59,8 +66,8 @@ type Pipeline struct {
 	marks   []writequeue.Marks // of the queues
 	fast    *fastloop.Loop     // nil where the feedback follows events, or is off
 	counted []counted
-	muxes   map[string]*http.ServeMux // by address
-	closers []io.Closer               // of the stores
+	served  map[string][]route.Route // by address
+	closers []io.Closer              // of the stores
 
 	stopping    context.Context // ends when the sources are to stop
 	stopSources context.CancelFunc
@@ -74,9 +81,15 @@ type Pipeline struct {
 // journal, but no port, and starts nothing. Run, or else Close, gives all of
 // them back.
 func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
-	p := &Pipeline{job: j, log: o.Log, options: o, series: newSeries(), muxes: map[string]*http.ServeMux{}}
+	p := &Pipeline{job: j, log: o.Log, options: o, series: newSeries(), served: map[string][]route.Route{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.options.Access == nil {
+		p.options.Access = access.Everyone()
+	}
+	if err := CheckPorts(j, o); err != nil {
+		return nil, fmt.Errorf("make the pipeline: %w", err)
 	}
 	p.stopping, p.stopSources = context.WithCancel(context.WithoutCancel(ctx))
 	p.serving, p.stopServing = context.WithCancel(context.WithoutCancel(ctx))
@@ -92,7 +105,7 @@ func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
 		observers = append(observers, coordinator.WithRateObserver(p.journal.Rate))
 	}
 	p.coordinator = coordinator.New(observers...)
-	p.series.registry.MustRegister(p.coordinator, p.bus)
+	p.series.registry.MustRegister(p.coordinator, p.bus, p.options.Access)
 
 	policies := Policies()
 	maps.Copy(policies, o.Policies)
@@ -145,6 +158,7 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	if err != nil {
 		return p.Summary(), errors.Join(err, p.Close())
 	}
+	guarding := start(context.WithoutCancel(ctx), p.options.Access.Run)
 	queues := p.startQueues(ctx)
 	sources := p.startSources()
 	p.ready.Store(true)
@@ -159,6 +173,8 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	<-queues.done
 	p.stopServing() // streams would go on for ever
 	err = errors.Join(err, queues.err, servers.shutdown(p.job.Metrics.ShutdownTimeout))
+	guarding.stop()
+	<-guarding.done
 	err = errors.Join(err, p.Close())
 
 	summary := p.Summary()

@@ -1,35 +1,35 @@
 package pipeline
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator/httpapi"
+	"github.com/headgate/headgate/internal/port"
 	"github.com/headgate/headgate/internal/route"
+	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/writequeue"
 )
 
 // serveAPI puts the coordinator's API, the metrics and the health on the
 // pipeline's own address.
 func (p *Pipeline) serveAPI() {
-	for _, r := range p.Routes() {
-		p.handle("", r.Pattern, r.Handler)
-	}
-	p.handle("", "/", httpapi.New(p.serving, p.coordinator, p.bus, p.log, access.Everyone()))
+	p.handle("", p.Routes()...)
+	p.handle("", httpapi.Serving(p.serving, p.coordinator, p.bus, p.log)...)
 }
+
+// Served lists all routes by the addresses that the job gives: those of Routes,
+// the coordinator's API and the sources.
+func (p *Pipeline) Served() map[string][]route.Route { return maps.Clone(p.served) }
 
 // Routes lists what the pipeline serves on its own address beside the
 // coordinator's API and its sources.
@@ -74,44 +74,72 @@ func (p *Pipeline) tellHealth(w http.ResponseWriter, code int, status string) {
 	_ = json.NewEncoder(w).Encode(body) // whoever asked is gone where this fails
 }
 
+// Variables that say who may use a pipeline's ports.
+const (
+	webVariable    = "HEADGATE_PIPELINE_WEB_CONFIG_FILE"
+	accessVariable = "HEADGATE_PIPELINE_ACCESS_FILE"
+)
+
+// ports are those of a job, by their addresses.
+func ports(j *job.Job, o Options) map[string]port.Port {
+	all := map[string]port.Port{}
+	add := func(key, address string) {
+		guard := o.Access
+		if guard == nil {
+			guard = access.Everyone()
+		}
+		all[address] = port.Port{
+			Setting: key, Address: address, WebSetting: webVariable, WebConfigFile: o.WebConfigFile,
+			AccessSetting: accessVariable, Guard: guard, Allowed: o.AllowUnauthenticated,
+		}
+	}
+	for _, n := range j.Nodes {
+		if source, is := n.Settings.(*job.HTTP); is && source.Listen != "" {
+			add("dag.nodes."+n.Name+".listen", source.Listen)
+		}
+	}
+	add("metrics.listen (HEADGATE_JOB_METRICS_LISTEN)", j.Metrics.Listen)
+	return all
+}
+
+// CheckPorts reports what is wrong with the ports that a job would open, joined:
+// each is an *invalid.Value.
+func CheckPorts(j *job.Job, o Options) error {
+	all := ports(j, o)
+	var errs []error
+	for _, address := range slices.Sorted(maps.Keys(all)) {
+		errs = append(errs, all[address].Check())
+	}
+	return errors.Join(errs...)
+}
+
 // servers are the HTTP servers of a pipeline.
 type servers struct {
 	addresses map[string]string // by those that the job gives
-	all       []*http.Server
+	all       []*port.Server
 	failed    chan error // what a server ended with before it was shut down
 	group     sync.WaitGroup
 }
 
 // listen opens all ports, or none of them, and serves.
 func (p *Pipeline) listen() (*servers, error) {
-	addresses := slices.Sorted(maps.Keys(p.muxes))
-	var listeners []net.Listener
-	for _, address := range addresses {
-		listener, err := net.Listen("tcp", address)
+	s := &servers{addresses: map[string]string{}, failed: make(chan error, len(p.served))}
+	all := ports(p.job, p.options)
+	for _, address := range slices.Sorted(maps.Keys(p.served)) {
+		server, err := all[address].Open(p.serving, route.Mux(p.served[address], p.options.Access), port.Usual(), p.log)
 		if err != nil {
-			for _, l := range listeners {
-				l.Close()
+			for _, open := range s.all {
+				open.Close()
 			}
-			return nil, fmt.Errorf("open the port: %w", err)
-		}
-		listeners = append(listeners, listener)
-	}
-	s := &servers{addresses: map[string]string{}, failed: make(chan error, len(listeners))}
-	for i, listener := range listeners {
-		s.addresses[addresses[i]] = listener.Addr().String()
-		server := &http.Server{
-			Handler:           p.muxes[addresses[i]],
-			ReadHeaderTimeout: 10 * time.Second,
-			ReadTimeout:       time.Minute,
-			IdleTimeout:       2 * time.Minute,
-			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
-			BaseContext:       func(net.Listener) context.Context { return p.serving },
+			return nil, err
 		}
 		s.all = append(s.all, server)
+		s.addresses[address] = server.Address()
+	}
+	for _, server := range s.all {
 		s.group.Go(func() {
-			err := web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &p.options.WebConfigFile}, p.log)
-			if !errors.Is(err, http.ErrServerClosed) {
-				s.failed <- fmt.Errorf("serve HTTP: %w", err)
+			if err := server.Serve(); err != nil {
+				s.failed <- err
 			}
 		})
 	}
@@ -121,17 +149,13 @@ func (p *Pipeline) listen() (*servers, error) {
 	return s, nil
 }
 
-// shutdown ends the servers: requests in progress have so long to end.
+// shutdown ends the servers, one after another: requests in progress have so
+// long to end.
 func (s *servers) shutdown(limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
+	deadline := time.Now().Add(limit)
 	var errs []error
 	for _, server := range s.all {
-		err := server.Shutdown(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		errs = append(errs, err)
+		errs = append(errs, server.Shutdown(time.Until(deadline)))
 	}
 	s.group.Wait()
 	return errors.Join(errs...)

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/version"
 
-	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/httpapi"
 	"github.com/headgate/headgate/controller/overrides"
@@ -92,8 +91,9 @@ func (r ready) serve(ctx context.Context) error {
 	r.tracing.Start()
 	defer r.tracing.Stop(tracesLimit)
 	registry := prom.NewRegistry()
-	registry.MustRegister(r.loop, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(r.loop, r.parts.port.Guard, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var group run.Group
+	wiring.AddGuard(ctx, &group, r.parts.port.Guard)
 	loopCtx, stopLoop := context.WithCancel(ctx)
 	group.Add(func() error { return r.loop.Run(loopCtx) }, func(error) { stopLoop() })
 	page, err := statuspage.New(r.loop)
@@ -106,8 +106,8 @@ func (r ready) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler := httpapi.New(r.loop, page, desk, registry, access.Everyone())
-	if err := wiring.AddHTTP(&group, r.settings.Listen, r.settings.WebConfigFile, handler, r.log); err != nil {
+	handler := httpapi.New(r.loop, page, desk, registry, r.parts.port.Guard)
+	if err := wiring.AddHTTP(&group, r.parts.port, handler, r.log); err != nil {
 		return err
 	}
 	if err := group.Run(); ctx.Err() == nil {

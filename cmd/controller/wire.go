@@ -13,6 +13,7 @@ import (
 	"github.com/headgate/headgate/controller"
 	"github.com/headgate/headgate/controller/fleet"
 	"github.com/headgate/headgate/controller/overrides"
+	"github.com/headgate/headgate/internal/port"
 	"github.com/headgate/headgate/internal/targets"
 	"github.com/headgate/headgate/internal/tracing"
 	"github.com/headgate/headgate/internal/wiring"
@@ -23,6 +24,7 @@ import (
 // parts are what the loop is put together of.
 type parts struct {
 	api     v1.API
+	port    port.Port
 	names   []metrics.Names
 	targets []controller.Target
 
@@ -33,12 +35,19 @@ type parts struct {
 // newParts makes the parts. Its errors are about settings, all of them at once.
 func newParts(s settings.Controller, all []settings.Target, traces *tracing.Tracing, log *slog.Logger) (parts, error) {
 	api, err := wiring.Prometheus(s.Prometheus)
-	err = errors.Join(err, wiring.WebConfig("HEADGATE_CONTROLLER_WEB_CONFIG_FILE", s.WebConfigFile))
-	p := parts{api: api, coordinators: map[string]overrides.Coordinator{}, signals: &fleet.Signals{}}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = idleConnections
+	port, portErr := newPort(s, log)
+	var addresses []string
+	for _, t := range all {
+		addresses = append(addresses, t.CoordinatorURL)
+	}
+	transport, transportErr := wiring.CoordinatorTransport(s.Coordinators, addresses)
+	err = errors.Join(err, portErr, transportErr)
+	if transportErr != nil {
+		transport = http.DefaultTransport // to see what else is wrong, not for use
+	}
+	p := parts{api: api, port: port, coordinators: map[string]overrides.Coordinator{}, signals: &fleet.Signals{}}
 	gates := map[string]fleet.Replica{} // by name; targets of the same replicas have one
-	dialer := fleet.Dialer{HTTP: &http.Client{Transport: traces.Transport(transport)}, Signals: p.signals, Log: log}
+	dialer := fleet.Dialer{HTTP: wiring.CoordinatorClient(traces.Transport(transport)), Signals: p.signals, Log: log}
 	for _, t := range targets.Of(targets.Shard(s.Sharding), all) {
 		name := fleet.Name(t.CoordinatorURL, t.CoordinatorIDs)
 		gate := gates[name]
@@ -74,8 +83,20 @@ func newController(s settings.Controller, p parts, traces *tracing.Tracing, log 
 	}, p.signals.Through(reader), p.targets, log)
 }
 
-// idleConnections are kept to each coordinator between two ticks.
-const idleConnections = 16
+// newPort checks the controller's one port. The error is about settings.
+func newPort(s settings.Controller, log *slog.Logger) (port.Port, error) {
+	const variable = "HEADGATE_CONTROLLER_ACCESS_FILE"
+	guard, err := wiring.Guard(variable, s.AccessFile, log)
+	if err != nil {
+		return port.Port{}, err
+	}
+	p := port.Port{
+		Setting: "HEADGATE_CONTROLLER_LISTEN", Address: s.Listen,
+		WebSetting: "HEADGATE_CONTROLLER_WEB_CONFIG_FILE", WebConfigFile: s.WebConfigFile,
+		AccessSetting: variable, Guard: guard, Allowed: s.Ports.AllowUnauthenticated,
+	}
+	return p, p.Check()
+}
 
 // defaultHolder is a name that no other controller has.
 func defaultHolder() string {

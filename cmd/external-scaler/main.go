@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,11 +22,11 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/port"
 	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/scaler"
@@ -68,12 +66,12 @@ func runMain(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 
 	var s settings.Scaler
 	err := errors.Join(settings.Unknown(environ), settings.Load(ctx, &s, settings.Environ(environ)))
-	parts, partsErr := newParts(s)
+	log := wiring.Logger(s.Log, stderr)
+	parts, partsErr := newParts(s, log)
 	if err := errors.Join(err, partsErr); err != nil {
 		fmt.Fprintf(stderr, "external-scaler: the settings are wrong:\n%v\n", err)
 		return exitSettings
 	}
-	log := wiring.Logger(s.Log, stderr)
 	log.Info("external scaler starts", "version", version.Info())
 	if err := serve(ctx, s, parts, log); err != nil {
 		log.Error("external scaler failed", "error", err)
@@ -102,31 +100,69 @@ type parts struct {
 	coordinators []*client.Client
 	defaults     trigger.Defaults
 	tls          *tls.Config // nil for plain gRPC
+	port         port.Port   // of HTTP
 }
 
 // newParts makes the parts. Its errors are about settings, all of them at once.
-func newParts(s settings.Scaler) (parts, error) {
+func newParts(s settings.Scaler, log *slog.Logger) (parts, error) {
 	var p parts
 	var errs [6]error
 	p.api, errs[0] = wiring.Prometheus(s.Prometheus)
 	p.names, errs[1] = wiring.Names(s.Series)
-	errs[2] = wiring.WebConfig("HEADGATE_SCALER_WEB_CONFIG_FILE", s.WebConfigFile)
-	p.tls, errs[3] = tlsConfig(s.GRPCWebConfigFile)
+	p.tls, errs[2] = tlsConfig(s.GRPCWebConfigFile)
+	if errs[2] == nil {
+		p.port, errs[3] = newPorts(s, p.tls, log)
+	}
+	p.coordinators, errs[4] = newCoordinators(s)
 	if s.DefaultsFile != "" {
 		p.defaults, errs[5] = readDefaults(s.DefaultsFile)
 	}
-	for _, url := range s.CoordinatorURLs {
-		c, err := client.New(url, nil)
-		if err != nil {
-			errs[4] = errors.Join(errs[4], invalid.New("HEADGATE_SCALER_COORDINATOR_URLS", url, "addresses such as http://127.0.0.1:9400"))
-		}
-		p.coordinators = append(p.coordinators, c)
-	}
-	if len(s.ClientNames) > 0 && errs[3] == nil && (p.tls == nil || p.tls.ClientAuth < tls.VerifyClientCertIfGiven) {
-		errs[4] = errors.Join(errs[4], invalid.New("HEADGATE_SCALER_CLIENT_NAMES", strings.Join(s.ClientNames, ","),
-			"none, or HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE with the client_auth_type RequireAndVerifyClientCert: without it no client has a name"))
-	}
 	return p, errors.Join(errs[:]...)
+}
+
+// newPorts checks both ports, and returns the one of HTTP. The guard is that of
+// both. All errors are about settings.
+func newPorts(s settings.Scaler, grpc *tls.Config, log *slog.Logger) (port.Port, error) {
+	const variable, webVariable = "HEADGATE_SCALER_ACCESS_FILE", "HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE"
+	guard, err := wiring.Guard(variable, s.AccessFile, log)
+	if err != nil {
+		return port.Port{}, err
+	}
+	p := port.Port{
+		Setting: "HEADGATE_SCALER_LISTEN", Address: s.Listen,
+		WebSetting: "HEADGATE_SCALER_WEB_CONFIG_FILE", WebConfigFile: s.WebConfigFile,
+		AccessSetting: variable, Guard: guard, Allowed: s.Ports.AllowUnauthenticated,
+	}
+	errs := []error{p.Check(), port.CheckStrangers(grpcSetting, s.GRPCListen, asked(guard, grpc), p.Allowed,
+		webVariable+" with the client_auth_type RequireAndVerifyClientCert, or "+variable)}
+	if len(s.ClientNames) > 0 && (grpc == nil || grpc.ClientAuth < tls.VerifyClientCertIfGiven) {
+		errs = append(errs, invalid.New("HEADGATE_SCALER_CLIENT_NAMES", strings.Join(s.ClientNames, ","),
+			"none, or "+webVariable+" with the client_auth_type RequireAndVerifyClientCert: without it no client has a name"))
+	}
+	return p, errors.Join(errs...)
+}
+
+const grpcSetting = "HEADGATE_SCALER_GRPC_LISTEN"
+
+// asked reports whether callers have to say who they are.
+func asked(guard *access.Guard, grpc *tls.Config) bool {
+	return guard.Asks() || grpc != nil && grpc.ClientAuth == tls.RequireAndVerifyClientCert
+}
+
+// newCoordinators makes the clients of the coordinators that are followed. All
+// errors are about settings.
+func newCoordinators(s settings.Scaler) ([]*client.Client, error) {
+	transport, err := wiring.CoordinatorTransport(s.Coordinators, s.CoordinatorURLs)
+	errs := []error{err}
+	var all []*client.Client
+	for _, url := range s.CoordinatorURLs {
+		c, err := client.New(url, wiring.CoordinatorClient(transport))
+		if err != nil {
+			errs = append(errs, invalid.NewAddress("HEADGATE_SCALER_COORDINATOR_URLS", url, "addresses such as http://127.0.0.1:9400"))
+		}
+		all = append(all, c)
+	}
+	return all, errors.Join(errs...)
 }
 
 // readDefaults reads the triggers' defaults. All errors are about the setting.
@@ -158,18 +194,10 @@ func tlsConfig(file string) (*tls.Config, error) {
 }
 
 func readTLS(file string) (*tls.Config, error) {
-	data, err := os.ReadFile(file)
+	content, err := port.ReadWebConfig(file)
 	if err != nil {
 		return nil, err
 	}
-	var content web.Config
-	if err := yaml.Unmarshal(data, &content); err != nil {
-		return nil, err
-	}
-	if err := web.Validate(file); err != nil {
-		return nil, err
-	}
-	content.TLSConfig.SetDirectory(filepath.Dir(file))
 	return web.ConfigToTLSConfig(&content.TLSConfig)
 }
 
@@ -186,17 +214,19 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 	signals := scaler.NewSignals(reader, s.Interval, s.Prometheus.Timeout, s.StaleAfter, log)
 	server := scaler.NewServer(signals, log)
 	server.SetDefaults(p.defaults)
-	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, access.Everyone(), log)
+	grpc := scaler.NewGRPC(server, p.tls, s.ClientNames, p.port.Guard, log)
 	registry := prom.NewRegistry()
-	registry.MustRegister(server, grpc.Metrics, collectors.NewGoCollector(),
+	registry.MustRegister(server, grpc.Metrics, p.port.Guard, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), versioncollector.NewCollector("headgate_scaler"))
-	listener, err := net.Listen("tcp", s.GRPCListen)
+	listener, err := port.Usual().Listen(s.GRPCListen)
 	if err != nil {
 		return fmt.Errorf("listen for KEDA: %w", err)
 	}
+	port.WarnOfStrangers(log, grpcSetting, listener.Addr().String(), asked(p.port.Guard, p.tls))
 	log.Info("listening for KEDA", "address", listener.Addr().String(), "tls", p.tls != nil)
 
 	var group run.Group
+	wiring.AddGuard(ctx, &group, p.port.Guard)
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	reading, stopReading := context.WithCancel(ctx)
 	group.Add(func() error { return signals.Run(reading) }, func(error) { stopReading() })
@@ -221,7 +251,7 @@ func serve(ctx context.Context, s settings.Scaler, p parts, log *slog.Logger) er
 		return nil
 	}, func(error) { stopWatching() })
 	group.Add(func() error { return grpc.Serve(listener) }, func(error) { grpc.Shutdown(shutdownLimit) })
-	if err := wiring.AddHTTP(&group, s.Listen, s.WebConfigFile, server.Handler(registry, access.Everyone()), log); err != nil {
+	if err := wiring.AddHTTP(&group, p.port, server.Handler(registry, p.port.Guard), log); err != nil {
 		listener.Close()
 		return err
 	}

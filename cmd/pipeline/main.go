@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,11 +16,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/wiring"
 	"github.com/headgate/headgate/pipeline"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/settings"
@@ -62,6 +60,17 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	}
 	s, j, err := load(ctx, a, environ)
+	options := pipeline.Options{
+		Log: wiring.Logger(s.Log, stderr), GrantJournal: s.GrantJournal,
+		WebConfigFile: s.WebConfigFile, AllowUnauthenticated: s.Ports.AllowUnauthenticated,
+	}
+	if a.command != "replay-dead-letters" { // which opens no port
+		var accessErr error
+		options.Access, accessErr = wiring.Guard("HEADGATE_PIPELINE_ACCESS_FILE", s.AccessFile, options.Log)
+		if err = errors.Join(err, accessErr); accessErr == nil && j != nil {
+			err = errors.Join(err, pipeline.CheckPorts(j, options))
+		}
+	}
 	if err != nil {
 		for _, v := range invalid.All(err) {
 			fmt.Fprintf(stderr, "pipeline: %v\n", v)
@@ -75,7 +84,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case "replay-dead-letters":
 		return exit(stderr, replayDeadLetters(ctx, j, a, stdout))
 	}
-	return exit(stderr, runJob(ctx, j, s, a, stderr))
+	return exit(stderr, runJob(ctx, j, options, a))
 }
 
 func exit(stderr io.Writer, err error) int {
@@ -149,9 +158,6 @@ func load(ctx context.Context, a arguments, environ []string) (settings.Pipeline
 	}
 	errs := []error{settings.Unknown(environ), settings.Load(ctx, &s, others), settings.Load(ctx, &s.Log, lookup)}
 	report := func(field, got, want string) { errs = append(errs, invalid.New(field, got, want)) }
-	if err := web.Validate(s.WebConfigFile); err != nil {
-		report("HEADGATE_PIPELINE_WEB_CONFIG_FILE", s.WebConfigFile, "a web configuration file: "+err.Error())
-	}
 	for _, written := range []struct{ field, path string }{
 		{"HEADGATE_PIPELINE_GRANT_JOURNAL", s.GrantJournal}, {"--summary", a.summary},
 	} {
@@ -172,14 +178,8 @@ func load(ctx context.Context, a arguments, environ []string) (settings.Pipeline
 	return s, j, errors.Join(append(errs, err)...)
 }
 
-func runJob(ctx context.Context, j *job.Job, s settings.Pipeline, a arguments, stderr io.Writer) error {
-	log, err := newLogger(s.Log, stderr)
-	if err != nil {
-		return err
-	}
-	p, err := pipeline.New(ctx, j, pipeline.Options{
-		Log: log, WebConfigFile: s.WebConfigFile, GrantJournal: s.GrantJournal,
-	})
+func runJob(ctx context.Context, j *job.Job, o pipeline.Options, a arguments) error {
+	p, err := pipeline.New(ctx, j, o)
 	if err != nil {
 		return err
 	}
@@ -188,14 +188,6 @@ func runJob(ctx context.Context, j *job.Job, s settings.Pipeline, a arguments, s
 		err = errors.Join(err, writeSummary(a.summary, summary))
 	}
 	return err
-}
-
-func newLogger(s settings.Log, w io.Writer) (*slog.Logger, error) {
-	level, format := promslog.NewLevel(), promslog.NewFormat()
-	if err := errors.Join(level.Set(s.Level), format.Set(s.Format)); err != nil {
-		return nil, err
-	}
-	return promslog.New(&promslog.Config{Level: level, Format: format, Writer: w}), nil
 }
 
 func writeSummary(path string, s pipeline.Summary) error {

@@ -62,7 +62,7 @@ func (d Dialer) Dial(address string, ids []string, sharing Sharing) (Replica, er
 	default:
 		one, err := client.New(address, d.HTTP)
 		if err != nil {
-			return nil, invalid.New("coordinator_url", address, wantAddress)
+			return nil, invalid.NewAddress("coordinator_url", address, wantAddress)
 		}
 		return one, nil
 	}
@@ -89,10 +89,10 @@ func newList(address string) (list, error) {
 	for one := range strings.SplitSeq(address, ",") {
 		one = strings.TrimRight(strings.TrimSpace(one), "/")
 		if _, err := client.New(one, nil); err != nil {
-			return nil, invalid.New("coordinator_url", one, wantAddress)
+			return nil, invalid.NewAddress("coordinator_url", one, wantAddress)
 		}
 		if slices.Contains(all, one) {
-			return nil, invalid.New("coordinator_url", one, "each address once")
+			return nil, invalid.NewAddress("coordinator_url", one, "each address once")
 		}
 		all = append(all, one)
 	}
@@ -113,11 +113,11 @@ func newNames(address string, resolver Resolver) (*names, error) {
 	base, err := url.Parse(strings.TrimPrefix(address, schemeDNS))
 	switch {
 	case err != nil || base.Hostname() == "" || base.Port() == "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil:
-		return nil, invalid.New("coordinator_url", address, want)
+		return nil, invalid.NewAddress("coordinator_url", address, want)
 	case base.Scheme == "https": // certificates are not for addresses
-		return nil, invalid.New("coordinator_url", address, want+": TLS needs names, so a list of https:// addresses")
+		return nil, invalid.NewAddress("coordinator_url", address, want+": TLS needs names, so a list of https:// addresses")
 	case base.Scheme != "http":
-		return nil, invalid.New("coordinator_url", address, want)
+		return nil, invalid.NewAddress("coordinator_url", address, want)
 	}
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -182,7 +182,7 @@ func newInstances(address string, ids []string, signals *Signals) (*instances, e
 	base, err := url.Parse(strings.TrimPrefix(address, schemeSeries))
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() != "" || base.Host != "" && base.Port() == "" ||
 		base.RawQuery != "" || base.Fragment != "" || base.User != nil {
-		return nil, invalid.New("coordinator_url", address, want)
+		return nil, invalid.NewAddress("coordinator_url", address, want)
 	}
 	return &instances{signals, ids, *base}, nil
 }

@@ -30,8 +30,8 @@ const maxAnswer = 32 << 20
 // an *invalid.Value.
 func newClient(base string, httpClient *http.Client, timeout time.Duration) (*client, error) {
 	u, err := url.Parse(base)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, invalid.New("--url", base, "an address such as http://127.0.0.1:8080")
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, invalid.NewAddress("--url", base, "an address without user and password such as http://127.0.0.1:8080")
 	}
 	return &client{strings.TrimSuffix(u.String(), "/"), httpClient, timeout}, nil
 }

@@ -81,13 +81,13 @@ func newHTTPClient(file string) (*http.Client, error) {
 	if file != "" {
 		loaded, _, err := config.LoadHTTPConfigFile(file)
 		if err != nil {
-			return nil, invalid.New("--client-config", file, "a file with Prometheus' HTTP client settings: "+err.Error())
+			return nil, invalid.New("--client-config", file, "a file with Prometheus' HTTP client settings: "+invalid.WithoutValues(err).Error())
 		}
 		c = *loaded
 	}
 	made, err := config.NewClientFromConfig(c, "headgate-operator")
 	if err != nil {
-		return nil, invalid.New("--client-config", file, "HTTP client settings that work: "+err.Error())
+		return nil, invalid.New("--client-config", file, "HTTP client settings that work: "+invalid.WithoutValues(err).Error())
 	}
 	return made, nil
 }

@@ -32,8 +32,8 @@ const maxAnswer = 4 << 20
 // context; httpClient may be shared, and nil is http.DefaultClient.
 func New(base string, httpClient *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, invalid.New("coordinator_url", base, "an address such as http://127.0.0.1:9400")
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, invalid.NewAddress("coordinator_url", base, "an address without user and password such as http://127.0.0.1:9400")
 	}
 	if httpClient == nil {
 		httpClient = http.DefaultClient

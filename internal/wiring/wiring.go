@@ -5,11 +5,10 @@ package wiring
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,9 +16,10 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/port"
 	"github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/settings"
 )
@@ -36,30 +36,9 @@ func Logger(s settings.Log, to io.Writer) *slog.Logger {
 // Prometheus returns the query API of the server that the settings name. The
 // error names every variable that is wrong.
 func Prometheus(s settings.Prometheus) (v1.API, error) {
-	client := config.DefaultHTTPClientConfig
-	var errs []error
-	if s.ClientConfigFile != "" {
-		loaded, _, err := config.LoadHTTPConfigFile(s.ClientConfigFile)
-		if err != nil {
-			errs = append(errs, invalid.New("HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE", s.ClientConfigFile,
-				"a file with Prometheus' HTTP client settings: "+err.Error()))
-		} else {
-			client = *loaded
-		}
-	}
-	api, err := metrics.NewAPI(s.URL, client)
-	return api, errors.Join(append(errs, Variables(err))...)
-}
-
-// WebConfig checks a web configuration file, whose variable is given.
-func WebConfig(variable, file string) error {
-	if file == "" {
-		return nil
-	}
-	if err := web.Validate(file); err != nil {
-		return invalid.New(variable, file, "a Prometheus web configuration file: "+err.Error())
-	}
-	return nil
+	client, err := clientConfig("HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE", s.ClientConfigFile)
+	api, apiErr := metrics.NewAPI(s.URL, client)
+	return api, errors.Join(err, Variables(apiErr))
 }
 
 // Names returns the names of the series, where settings.None is no name. The
@@ -72,7 +51,7 @@ func Names(s settings.Series) (metrics.Names, error) {
 		return name
 	}
 	names := metrics.Names{
-		Depth: name(s.Depth), Capacity: name(s.Capacity), Soft: name(s.Soft), Hard: name(s.Hard),
+		Depth: name(s.Depth), Capacity: name(s.Capacity), Soft: name(s.Soft), Hard: name(s.Hard), Shared: name(s.Shared),
 		Accepted: name(s.Accepted), Written: name(s.Written), Dropped: name(s.Dropped),
 		CoordinatorLabel: s.CoordinatorLabel, Matchers: s.Matchers,
 	}
@@ -102,32 +81,97 @@ func Variables(err error) error {
 	return errors.Join(errs...)
 }
 
-const (
-	readHeaderTimeout = 10 * time.Second
-	shutdownLimit     = 5 * time.Second // for requests under way
-)
-
-// AddHTTP adds an HTTP server, with the TLS and users of a web configuration
-// file if there is one, to a run group. It listens before it returns.
-func AddHTTP(group *run.Group, address, webConfigFile string, handler http.Handler, log *slog.Logger) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+// Guard makes the guard of an access file, whose variable is given; without a
+// file it lets everyone do everything. The error names every line that is wrong.
+func Guard(variable, file string, log *slog.Logger) (*access.Guard, error) {
+	guard, err := access.New(file, log)
+	if err == nil {
+		return guard, nil
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}
-	group.Add(func() error {
-		flags := &web.FlagConfig{WebConfigFile: &webConfigFile}
-		if err := web.Serve(listener, server, flags, log); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve HTTP: %w", err)
-		}
-		return nil
-	}, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			log.Warn("the HTTP server did not end in time", "error", err)
-			server.Close()
+	all := invalid.All(err)
+	if len(all) == 0 {
+		return nil, invalid.New(variable, file, "a file that can be read: "+err.Error())
+	}
+	errs := make([]error, 0, len(all))
+	for _, v := range all {
+		named := *v
+		named.Field = variable + " " + file + ": " + v.Field
+		errs = append(errs, &named)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// AddGuard lets a guard read its file anew while a run group runs.
+func AddGuard(ctx context.Context, group *run.Group, guard *access.Guard) {
+	ctx, stop := context.WithCancel(ctx)
+	group.Add(func() error { return guard.Run(ctx) }, func(error) { stop() })
+}
+
+const shutdownLimit = 5 * time.Second // for requests under way
+
+// AddHTTP adds a server to a run group, at a port that is right by its Check. It
+// listens before it returns.
+func AddHTTP(group *run.Group, at port.Port, handler http.Handler, log *slog.Logger) error {
+	server, err := at.Open(context.Background(), handler, port.Usual(), log)
+	if err != nil {
+		return err
+	}
+	group.Add(server.Serve, func(error) {
+		if err := server.Shutdown(shutdownLimit); err != nil {
+			log.Warn("the HTTP server did not end well", "error", err)
 		}
 	})
 	return nil
+}
+
+const coordinatorClientVariable = "HEADGATE_COORDINATOR_CLIENT_CONFIG_FILE"
+
+// CoordinatorTransport returns the way by which coordinators are asked. Without
+// a client configuration file it is the usual one.
+//
+// Credentials are sent to every address that is asked. So it is an error if
+// there are some and one of the addresses says that Prometheus' series tell over
+// plain HTTP who is asked: whoever can write a series would be told them.
+func CoordinatorTransport(s settings.Coordinators, addresses []string) (http.RoundTripper, error) {
+	if s.ClientConfigFile == "" {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = idleConnections
+		return transport, nil
+	}
+	client, err := clientConfig(coordinatorClientVariable, s.ClientConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	secret := client.BasicAuth != nil || client.Authorization != nil || client.OAuth2 != nil || client.HTTPHeaders != nil
+	if i := slices.IndexFunc(addresses, func(a string) bool { return strings.HasPrefix(a, "series+http:") }); i >= 0 && secret {
+		return nil, invalid.New("HEADGATE_COORDINATOR_URL", addresses[i],
+			"series+https://, dns+http:// or a list beside "+coordinatorClientVariable+": else whoever can write a series gets the credentials")
+	}
+	transport, err := config.NewRoundTripperFromConfig(client, "headgate-coordinator")
+	if err != nil {
+		return nil, invalid.New(coordinatorClientVariable, s.ClientConfigFile, "HTTP client settings that work: "+invalid.WithoutValues(err).Error())
+	}
+	return transport, nil
+}
+
+// idleConnections are kept to each coordinator between two ticks.
+const idleConnections = 16
+
+// CoordinatorClient returns a client that asks coordinators through a transport.
+// They send nobody elsewhere, so redirects are not followed.
+func CoordinatorClient(through http.RoundTripper) *http.Client {
+	return &http.Client{Transport: through, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// clientConfig reads Prometheus' HTTP client settings; without a file they are
+// the usual ones. The error repeats no value of the file.
+func clientConfig(variable, file string) (config.HTTPClientConfig, error) {
+	if file == "" {
+		return config.DefaultHTTPClientConfig, nil
+	}
+	loaded, _, err := config.LoadHTTPConfigFile(file)
+	if err != nil {
+		return config.DefaultHTTPClientConfig, invalid.New(variable, file, "a file with Prometheus' HTTP client settings: "+invalid.WithoutValues(err).Error())
+	}
+	return *loaded, nil
 }

@@ -75,7 +75,18 @@ type reader struct {
 	clashes   map[string]bool   // pairs of sections that were reported to share variables
 }
 
+// report says what is wrong. Passwords in values are not repeated, whatever the
+// key is: it may be misspelt.
 func (r *reader) report(field string, got any, want string) {
+	if text, is := got.(string); is {
+		if strings.Contains(strings.ToLower(text), "password") {
+			text = "…"
+		}
+		if strings.Contains(text, "://") {
+			text = invalid.WithoutUser(text)
+		}
+		got = text
+	}
 	r.errs = append(r.errs, invalid.New(field, got, want))
 }
 

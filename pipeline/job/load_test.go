@@ -251,7 +251,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 		},
 		want: []string{
 			`MDP_FB_SCALE_SOFT is "0.3", want one variable for feedback.scale_soft, which HEADGATE_JOB_FEEDBACK_SCALE_SOFT sets too`,
-			`HEADGATE_JOB_PROVIDERS_IBKR_BRUST is "3", want the variable of a key of this job; nearest is HEADGATE_JOB_PROVIDERS_IBKR_BREAKER_FAILURES`,
+			`HEADGATE_JOB_PROVIDERS_IBKR_BRUST is set, want the variable of a key of this job; nearest is HEADGATE_JOB_PROVIDERS_IBKR_BREAKER_FAILURES`,
 		},
 	}, {
 		name: "two providers that share their variables",
