@@ -90,6 +90,13 @@ e2e: ## check every promise on a real Kubernetes with KEDA: make e2e [RUN=regex]
 	@CGO_ENABLED=0 tools/progress "building the scenarios" $(GO) build -C e2e -trimpath=false -o ../bin/e2e .
 	@bin/e2e $(if $(RUN),-run '$(RUN)') $(if $(STORM),-storm '$(STORM)') $(if $(KEEP),-keep)
 
+.PHONY: chaos
+chaos: ## break what is around the loop, and watch that nothing is lost: make chaos [RUN=regex] [SEED=n MINUTES=n] [KEEP=true]
+	@tools/setup postgresql
+	@tools/progress "building the binaries" $(MAKE) build >&2
+	@CGO_ENABLED=0 tools/progress "building the cases" $(GO) build -C chaos -trimpath -o ../bin/chaos .
+	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/chaos $(if $(RUN),-run '$(RUN)') $(if $(SEED),-seed '$(SEED)') $(if $(MINUTES),-minutes '$(MINUTES)') $(if $(KEEP),-keep)
+
 .PHONY: simulate
 simulate: ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]
 	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../bin/promtest .
