@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/headgate/headgate/internal/process"
 )
 
 func binariesGroup() group {
@@ -72,11 +73,11 @@ func measureBinaries(ctx context.Context, rounds int) ([]Row, error) {
 
 // startToReady runs a binary until it says that it is ready, and ends it.
 func startToReady(ctx context.Context, path string, b binary, prometheus string) (took time.Duration, err error) {
-	listen, err := freeAddress()
+	listen, err := process.FreeAddress()
 	if err != nil {
 		return 0, err
 	}
-	other, err := freeAddress()
+	other, err := process.FreeAddress()
 	if err != nil {
 		return 0, err
 	}
@@ -116,16 +117,6 @@ func awaitReady(ctx context.Context, address string) error {
 			return fmt.Errorf("%s is not ready: %w", address, err)
 		}
 	}
-}
-
-// freeAddress is one of the loopback that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
 
 // sibling is another program in the folder of this one.

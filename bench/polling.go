@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/exposition"
+	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/internal/promserver"
 	"github.com/headgate/headgate/metrics"
 )
@@ -146,11 +147,11 @@ func startScaler(ctx context.Context, prometheus string) (address string, stop f
 	if err != nil {
 		return "", nil, err
 	}
-	listen, err := freeAddress()
+	listen, err := process.FreeAddress()
 	if err != nil {
 		return "", nil, err
 	}
-	if address, err = freeAddress(); err != nil {
+	if address, err = process.FreeAddress(); err != nil {
 		return "", nil, err
 	}
 	command := exec.CommandContext(ctx, path)

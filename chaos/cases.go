@@ -296,8 +296,8 @@ func shifted(by time.Duration) func(*http.Response) error {
 			if t, is := all[i].Value[0].(float64); is {
 				all[i].Value[0] = t + by.Seconds()
 			}
-			// Times are values too.
-			if part := all[i].Metric["headgate_part"]; part == "now" || strings.Contains(part, "time") {
+			// The times of samples are values too.
+			if part := all[i].Metric["headgate_part"]; part == "now" || strings.Contains(part, ":") {
 				var v float64
 				if _, err := fmt.Sscan(fmt.Sprint(all[i].Value[1]), &v); err == nil && v > 1e9 {
 					all[i].Value[1] = fmt.Sprint(v + by.Seconds())

@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/headgate/headgate/internal/postgres"
 	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/internal/promserver"
@@ -36,6 +38,7 @@ const atOnce = 3
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // Toxiproxy's own
 	passed, err := run(ctx, os.Args[1:])
 	process.KillAll()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {

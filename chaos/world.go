@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -118,7 +117,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	}
 	var addresses [6]string
 	for i := range addresses {
-		if addresses[i], err = freeAddress(); err != nil {
+		if addresses[i], err = process.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}
@@ -280,7 +279,8 @@ func (w *World) leader() (name string, holds, other *process.Process) {
 // begin waits until the gate is open by a controller's word, and feeds.
 func (w *World) begin(ctx context.Context) error {
 	w.watch.start()
-	if err := w.await(ctx, 30*time.Second, "the gate to be open", func() bool { return w.watch.last().normal() }); err != nil {
+	if err := w.await(ctx, 30*time.Second, "the gate to be open", func() bool { return w.watch.last().normal() },
+		w.pipeline.Ended(), w.a.Ended(), w.b.Ended(), w.scaler.Ended()); err != nil {
 		return err
 	}
 	w.feed.start()
@@ -462,13 +462,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

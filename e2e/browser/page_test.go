@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,6 +30,7 @@ import (
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"
 	"github.com/headgate/headgate/e2e/browser/chromium"
+	"github.com/headgate/headgate/internal/process"
 	"github.com/headgate/headgate/internal/promserver"
 	"github.com/headgate/headgate/internal/testserver"
 	"github.com/headgate/headgate/pressure"
@@ -145,7 +145,11 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(file, []byte(targets), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.coordinator, w.address = api.URL, freeAddress(t)
+	w.coordinator = api.URL
+	var err error
+	if w.address, err = process.FreeAddress(); err != nil {
+		t.Fatal(err)
+	}
 	w.log = filepath.Join(dir, "controller.log")
 	w.environ = []string{
 		"HEADGATE_PROMETHEUS_URL=" + prometheus.URL, "HEADGATE_CONTROLLER_LISTEN=" + w.address, "HEADGATE_TARGETS_FILE=" + file,
@@ -160,16 +164,6 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { w.stop(t) })
 	w.start(t)
 	return w
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // start starts the controller and waits until it has seen the signals.

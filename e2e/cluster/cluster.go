@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -76,8 +75,12 @@ func Start(ctx context.Context, dir string, programs map[string]string, progress
 			return nil, err
 		}
 	}
-	if c.ports, err = freePorts(10); err != nil {
-		return nil, err
+	for range ports {
+		port, err := process.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		c.ports = append(c.ports, port)
 	}
 	for _, step := range []struct {
 		what string
@@ -122,19 +125,6 @@ func (c *Cluster) Stop() error {
 	return errors.Join(errs...)
 }
 
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer listener.Close() // all are held until the last is found
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 // Places of the ports in c.ports.
 const (
 	portEtcd = iota
@@ -146,6 +136,7 @@ const (
 	portOperatorService
 	portAdapter
 	portAdapterMetrics
+	ports // how many
 )
 
 func (c *Cluster) at(port int) string { return fmt.Sprintf("127.0.0.1:%d", c.ports[port]) }
