@@ -14,6 +14,7 @@ type Case struct {
 	Name  string
 	Holds string // what must hold, beside what always must
 	Alone bool   // it needs the machine, or the shared database, for itself
+	Calm  bool   // it looks whether all is normal, so nothing else may be broken meanwhile
 
 	// Change adapts the pipeline and its surroundings before they start; may be nil.
 	Change func(*Setup)

@@ -149,18 +149,18 @@ func cases() []Case {
 			}
 			return all
 		}))},
-		{Name: "prometheus-doubled", Holds: "series that are there twice do not open the gate", Break: stays(samples(func(all []sample) []sample { return append(all, all...) }))},
-		{Name: "prometheus-thousands-more", Holds: "thousands of foreign series change nothing", Break: stays(samples(func(all []sample) []sample {
+		{Name: "prometheus-doubled", Calm: true, Holds: "series that are there twice do not open the gate", Break: stays(samples(func(all []sample) []sample { return append(all, all...) }))},
+		{Name: "prometheus-thousands-more", Calm: true, Holds: "thousands of foreign series change nothing", Break: stays(samples(func(all []sample) []sample {
 			for i := range 20_000 {
 				all = append(all, sample{map[string]string{"__name__": "coordinator_queue_depth", "coordinator_id": fmt.Sprint("other-", i)}, all[0].Value})
 			}
 			return all
 		}))},
-		{Name: "prometheus-warns", Holds: "warnings change nothing", Break: stays(text(http.StatusOK, func(was []byte) []byte {
+		{Name: "prometheus-warns", Calm: true, Holds: "warnings change nothing", Break: stays(text(http.StatusOK, func(was []byte) []byte {
 			return []byte(strings.Replace(string(was), `"data":`, `"warnings":["half of the stores did not answer"],"data":`, 1))
 		}))},
-		{Name: "clock-minutes-ahead", Holds: "a Prometheus whose clock is 7 minutes ahead changes nothing", Break: stays(shifted(7 * time.Minute))},
-		{Name: "clock-minutes-behind", Holds: "a Prometheus whose clock is 7 minutes behind changes nothing", Break: stays(shifted(-7 * time.Minute))},
+		{Name: "clock-minutes-ahead", Calm: true, Holds: "a Prometheus whose clock is 7 minutes ahead changes nothing", Break: stays(shifted(7 * time.Minute))},
+		{Name: "clock-minutes-behind", Calm: true, Holds: "a Prometheus whose clock is 7 minutes behind changes nothing", Break: stays(shifted(-7 * time.Minute))},
 
 		// Controllers.
 		{Name: "controller-killed", Holds: "the other one takes over within a lease", Break: func(ctx context.Context, w *World) error {
@@ -235,8 +235,8 @@ func cases() []Case {
 		{Name: "pipeline-killed-100-times", Holds: "100 kills at random moments: what was written is there, and nothing twice", Break: killAgainAndAgain(100)},
 
 		// Clients.
-		{Name: "scaler-flooded", Holds: "clients that connect and say nothing keep nobody out", Break: flood(func(w *World) string { return w.scalerAddress })},
-		{Name: "pipeline-flooded", Holds: "clients that send one byte a second keep nobody out", Break: flood(func(w *World) string { return w.pipelineAddress })},
+		{Name: "scaler-flooded", Calm: true, Holds: "clients that connect and say nothing keep nobody out", Break: flood(func(w *World) string { return w.scalerAddress })},
+		{Name: "pipeline-flooded", Calm: true, Holds: "clients that send one byte a second keep nobody out", Break: flood(func(w *World) string { return w.pipelineAddress })},
 		{Name: "pipeline-big-bodies", Holds: "bodies beyond the limit are refused and cost nothing", Break: bigBodies},
 	}
 }

@@ -31,9 +31,9 @@ import (
 	"github.com/headgate/headgate/internal/promserver"
 )
 
-// atOnce is how many cases run beside one another, of those that do not fill the
-// machine by themselves.
-const atOnce = 3
+// casesAtOnce is how many cases run beside one another, of those that do not fill
+// the machine by themselves.
+const casesAtOnce = 3
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -158,7 +158,7 @@ func runAll(ctx context.Context, dir string, chosen []Case) (map[string]result, 
 		fmt.Fprintf(os.Stderr, "headgate: %-32s %5.1f s  %v  %s\n", c.Name, time.Since(begin).Seconds(), tally, word)
 	}
 	var beside sync.WaitGroup
-	room := make(chan struct{}, atOnce)
+	room := make(chan struct{}, casesAtOnce)
 	for _, c := range chosen {
 		if c.Alone || ctx.Err() != nil {
 			continue

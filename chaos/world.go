@@ -83,6 +83,7 @@ type World struct {
 	prometheus *promserver.Server
 	prometheusAddress,
 	pipelineAddress, scalerAddress string
+	addressA, addressB, scalerHTTP string
 
 	pipeline, a, b, scaler *process.Process
 	controllers            map[string][]string // their environment, by name
@@ -122,6 +123,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 		}
 	}
 	w.pipelineAddress, w.prometheusAddress, w.scalerAddress = addresses[0], addresses[1], addresses[2]
+	w.addressA, w.addressB, w.scalerHTTP = addresses[3], addresses[4], addresses[5]
 
 	sink := "{type: sqlite, path: disk/bars.db}"
 	if setup.Sink == "postgres" {
@@ -166,7 +168,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	for name, c := range map[string]struct {
 		link   *link
 		listen string
-	}{"a": {w.fromA, addresses[3]}, "b": {w.fromB, addresses[4]}} {
+	}{"a": {w.fromA, w.addressA}, "b": {w.fromB, w.addressB}} {
 		w.controllers[name] = []string{
 			signals, "HEADGATE_HOLDER=" + name, "HEADGATE_CONTROLLER_LISTEN=" + c.listen,
 			"HEADGATE_COORDINATOR_URL=http://" + c.link.address(), "HEADGATE_COORDINATOR_IDS=" + coordinatorID,
@@ -181,7 +183,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 		return nil, err
 	}
 	w.scaler, err = process.Start(process.Spec{Name: "scaler", Binary: bins.scaler, Log: dir, Env: []string{
-		signals, "HEADGATE_SCALER_LISTEN=" + addresses[5], "HEADGATE_SCALER_GRPC_LISTEN=" + w.scalerAddress,
+		signals, "HEADGATE_SCALER_LISTEN=" + w.scalerHTTP, "HEADGATE_SCALER_GRPC_LISTEN=" + w.scalerAddress,
 		"HEADGATE_SCALER_INTERVAL=" + tick.String(), "HEADGATE_SCALER_STALE_AFTER=" + stale.String(), "HEADGATE_QUERY_TIMEOUT=800ms",
 	}})
 	return w, err
