@@ -174,7 +174,7 @@ func (w *watch) ask(ctx context.Context, scaler pb.ExternalScalerClient) {
 		}
 	}
 	if a.code == codes.OK && a.depth < least-betweenLooks {
-		w.bad = append(w.bad, fmt.Errorf("the scaler answered a depth of %v, which was %v at least for all of the last %v", a.depth, least, stale+3*tick))
+		w.bad = append(w.bad, fmt.Errorf("at %s the scaler answered a depth of %v, which was %v at least for all of the last %v", a.at.UTC().Format("15:04:05.000"), a.depth, least, stale+3*tick))
 	}
 }
 

@@ -117,9 +117,10 @@ type row struct {
 // slots is how many coordinators of each kind are talked to at once.
 const slots = 64
 
-// longestBackOff is the most between two reads while Prometheus fails, before
-// the jitter of up to half of it.
-const longestBackOff = 30 * time.Second
+// longestBackOff is the most between two reads while Prometheus fails, in
+// intervals and before the jitter of up to half of it. It is short, for one query
+// is little, and what fails on a read is back within three ticks after Prometheus.
+const longestBackOff = 2
 
 // New returns a controller of the targets. The error joins an *invalid.Value
 // for everything that is wrong with them or the configuration.
@@ -139,7 +140,7 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 		ticked:  make(chan struct{}),
 	}
 	c.backOff.InitialInterval = config.Interval
-	c.backOff.MaxInterval = max(longestBackOff, config.Interval)
+	c.backOff.MaxInterval = longestBackOff * config.Interval
 	c.backOff.Multiplier = 2
 	c.backOff.Reset()
 	for _, t := range targets {

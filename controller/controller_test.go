@@ -79,8 +79,8 @@ func TestWhenSignalsFail(t *testing.T) {
 		{name: "Prometheus down, fail mode hold: the last scale goes on",
 			fails: down, after: 40 * time.Second, target: []func(*Target){mode(coordinator.FailHold)},
 			want: decided{ReasonFailMode, FaultQueryFailed, "1", OutcomeApplied, true}},
-		{name: "Prometheus back: the law decides again within a back-off",
-			fails: down, after: 40 * time.Second, then: up, thenIn: 50 * time.Second,
+		{name: "Prometheus back: the law decides again within three ticks and the cool-down",
+			fails: down, after: 10 * time.Minute, then: up, thenIn: 3*interval + 10*time.Second,
 			want: decided{ReasonLaw, FaultNone, "1", OutcomeApplied, true}},
 		{name: "Prometheus slower than its time-out: the leases are renewed beside it",
 			fails: hung, after: 20 * time.Second,
@@ -424,8 +424,8 @@ func TestPrometheusIsAskedOncePerTickAndLessWhileItFails(t *testing.T) {
 		}
 		p.set(func(p *fakePrometheus) { p.err = errDown; p.reads = 0 })
 		pass(100 * interval)
-		if p.reads > 45 || p.reads < 10 {
-			t.Errorf("%d reads in 100 ticks while it fails, want fewer, by a back-off to 30 s", p.reads)
+		if p.reads > 75 || p.reads < 33 {
+			t.Errorf("%d reads in 100 ticks while it fails, want fewer, but one in three ticks at least", p.reads)
 		}
 		p.set(func(p *fakePrometheus) { p.err = nil })
 		pass(time.Minute)

@@ -81,16 +81,16 @@ const (
 	// leastPause lies between two readings, however often Wake is called.
 	leastPause = 200 * time.Millisecond
 
-	// longestPause lies between two readings that fail, if the interval is not
-	// longer itself.
-	longestPause = 15 * time.Second
+	// longestPause lies between two readings that fail, in intervals and before
+	// the jitter of up to half of it.
+	longestPause = 2
 )
 
 // Run reads until ctx ends, which is not an error. While readings fail it
 // pauses longer and longer.
 func (s *Signals) Run(ctx context.Context) error {
 	failing := backoff.NewExponentialBackOff()
-	failing.InitialInterval, failing.MaxInterval = s.interval, max(s.interval, longestPause)
+	failing.InitialInterval, failing.MaxInterval = s.interval, longestPause*s.interval
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -25,7 +25,8 @@ func (p *prom) counted() int {
 func TestSignalsAreReadAtEachIntervalAndSeldomerWhileThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &prom{have: map[string]metrics.Observation{"bars": queue(1, pressure.OK)}}
-		signals := NewSignals(p, 2*time.Second, time.Second, staleAfter, slog.New(slog.DiscardHandler))
+		const interval = 2 * time.Second
+		signals := NewSignals(p, interval, time.Second, staleAfter, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go signals.Run(ctx)
@@ -64,14 +65,14 @@ func TestSignalsAreReadAtEachIntervalAndSeldomerWhileThatFails(t *testing.T) {
 
 		p.set(func(p *prom) { p.err = errors.New("no route") })
 		within(time.Minute, nothing) // until the pause is the longest
-		if got := within(time.Minute, nothing); got < 2 || got > 9 {
-			t.Errorf("%d readings in a minute of failures, want about 4", got)
+		if got := within(time.Minute, nothing); got < 10 || got > 24 {
+			t.Errorf("%d readings in a minute of failures, want about 15", got)
 		}
 		if view, _ := signals.View(); view.Coordinators["bars"].Depth != 1 {
 			t.Errorf("the last view is gone: %+v", view)
 		}
 		p.set(func(p *prom) { p.err = nil })
-		within(2*longestPause, nothing)
+		within(2*longestPause*interval, nothing)
 		if got := within(time.Minute, nothing); got != 30 {
 			t.Errorf("%d readings in a minute after the failures, want 30", got)
 		}
