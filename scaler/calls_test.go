@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -134,7 +136,8 @@ func ask(ctx context.Context, conn *grpc.ClientConn, method string) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(&pb.ScaledObjectRef{}); err != nil {
+	// A call that is refused early ends before it is sent; why is then received.
+	if err := stream.SendMsg(&pb.ScaledObjectRef{}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	stream.CloseSend()
