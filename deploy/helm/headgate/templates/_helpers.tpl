@@ -116,6 +116,7 @@ spec:
       env:
         - {name: HEADGATE_LOG_FORMAT, value: {{ .root.Values.settings.HEADGATE_LOG_FORMAT | default "logfmt" }}}
         - {name: HEADGATE_JOB_METRICS_LISTEN, value: "0.0.0.0:9400"}
+        - {name: HEADGATE_ALLOW_UNAUTHENTICATED, value: "true"}
         - name: HEADGATE_JOB_DAG_NODES_STORE_URL
           valueFrom: {secretKeyRef: {name: {{ .root.Values.store.secretName }}, key: {{ .root.Values.store.secretKey }}}}
         {{- with $values.extraEnv }}
