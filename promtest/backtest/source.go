@@ -16,6 +16,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -140,6 +141,28 @@ func (f *folder) hasBlocks() bool {
 	return err == nil && len(blocks) > 0
 }
 
+// querier asks all blocks, and the write-ahead log where there is one. Where there
+// is none the database must not be asked, which would look for it whenever its
+// last block ends before the range does.
+func (f *folder) querier(db *tsdb.DBReadOnly, from, to int64) (storage.Querier, error) {
+	if f.hasLog() {
+		return db.Querier(from, to)
+	}
+	blocks, err := db.Blocks()
+	if err != nil {
+		return nil, err
+	}
+	var all []storage.Querier
+	for _, b := range blocks {
+		q, err := tsdb.NewBlockQuerier(b, from, to)
+		if err != nil {
+			return nil, errors.Join(err, storage.NewMergeQuerier(all, nil, storage.ChainedSeriesMerge).Close())
+		}
+		all = append(all, q)
+	}
+	return storage.NewMergeQuerier(all, nil, storage.ChainedSeriesMerge), nil
+}
+
 // read reads the samples of the names between two times, in milliseconds.
 func (f *folder) read(ctx context.Context, names []string, from, to int64) (h history, err error) {
 	if !f.hasLog() && !f.hasBlocks() {
@@ -155,18 +178,7 @@ func (f *folder) read(ctx context.Context, names []string, from, to int64) (h hi
 		return nil, fmt.Errorf("open %s: %w", f.dir, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if !f.hasLog() { // nor may it be looked for
-		blocks, err := db.Blocks()
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", f.dir, err)
-		}
-		end := int64(math.MinInt64)
-		for _, b := range blocks {
-			end = max(end, b.Meta().MaxTime)
-		}
-		to = min(to, end-1)
-	}
-	querier, err := db.Querier(from, to)
+	querier, err := f.querier(db, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.dir, err)
 	}
