@@ -30,7 +30,6 @@ import (
 	"github.com/headgate/headgate/writequeue"
 	"github.com/headgate/headgate/writequeue/deadletter"
 	"github.com/headgate/headgate/writequeue/discard"
-	"github.com/headgate/headgate/writequeue/paced"
 	"github.com/headgate/headgate/writequeue/postgres"
 	"github.com/headgate/headgate/writequeue/sqlite"
 )
@@ -64,7 +63,7 @@ type counted interface{ Stats() writequeue.Stats }
 
 // build makes all parts of the job, the last nodes first, for each needs what
 // comes behind it.
-func (p *Pipeline) build(ctx context.Context, policies map[string]NewPolicy) error {
+func (p *Pipeline) build(policies map[string]NewPolicy) error {
 	for _, provider := range p.job.Providers {
 		if err := p.coordinator.Register(coordinator.Provider{
 			Name: provider.Name, BasePerSecond: provider.BasePerSecond, Burst: provider.Burst,
@@ -81,7 +80,7 @@ func (p *Pipeline) build(ctx context.Context, policies map[string]NewPolicy) err
 		}
 	}
 	stages := map[string]stage{}
-	sinks := map[string]writequeue.Sink{}
+	sinks := map[string]*store{}
 	for _, n := range slices.Backward(p.job.Nodes) {
 		next := func() stage {
 			var all teeStage
@@ -96,8 +95,9 @@ func (p *Pipeline) build(ctx context.Context, policies map[string]NewPolicy) err
 		var err error
 		switch n.Role {
 		case job.RoleSink:
-			sinks[n.Name], err = p.sink(ctx, n)
-			if err == nil && p.fedWithoutQueue(n.Name) {
+			sinks[n.Name] = &store{node: n}
+			p.stores = append(p.stores, sinks[n.Name])
+			if p.fedWithoutQueue(n.Name) {
 				stages[n.Name] = p.direct(n.Name, sinks[n.Name])
 			}
 		case job.RoleWriteQueue:
@@ -204,26 +204,6 @@ func (p *Pipeline) direct(name string, sink writequeue.Sink) stage {
 	return d
 }
 
-// sink opens a store, with its pace.
-func (p *Pipeline) sink(ctx context.Context, n job.Node) (writequeue.Sink, error) {
-	sink, closer, pace, err := OpenSink(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	if closer != nil {
-		p.closers = append(p.closers, closer)
-	}
-	if pace.Profile == nil {
-		return sink, nil
-	}
-	profile := *pace.Profile
-	profile.Points = slices.Clone(profile.Points)
-	for i := range profile.Points {
-		profile.Points[i].At = time.Duration(float64(profile.Points[i].At) / pace.Speed)
-	}
-	return paced.New(sink, profile)
-}
-
 // OpenSink opens the store of a sink's node, without its pace. The closer is
 // nil where there is nothing to close.
 func OpenSink(ctx context.Context, n job.Node) (writequeue.Sink, io.Closer, job.Pace, error) {
@@ -321,7 +301,7 @@ func (p *Pipeline) source(n job.Node, next stage) error {
 		handler := ingest.New(ingest.Config{
 			Source: n.Name, KeyField: s.KeyField, MaxBodyBytes: s.MaxBodyBytes, MaxItems: s.MaxItems,
 			MaxRequests: s.MaxRequests, Wait: s.Wait,
-		}, into.put, p.log)
+		}, p.onceOpen(into.put), p.log)
 		p.handle(s.Listen, route.Route{
 			Pattern: s.Path, Role: access.Feed, Help: "take items into " + n.Name, Handler: handler, Waits: s.Wait,
 		})

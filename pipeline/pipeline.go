@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -67,19 +66,20 @@ type Pipeline struct {
 	fast    *fastloop.Loop     // nil where the feedback follows events, or is off
 	counted []counted
 	served  map[string][]route.Route // by address
-	closers []io.Closer              // of the stores
+	stores  []*store
 
 	stopping    context.Context // ends when the sources are to stop
 	stopSources context.CancelFunc
 	serving     context.Context // ends when requests in progress are to end
 	stopServing context.CancelFunc
 	started     time.Time
+	opened      atomic.Bool // all stores are open
 	ready       atomic.Bool
 }
 
-// New makes a pipeline of a job: it opens the stores, the dead letters and the
-// journal, but no port, and starts nothing. Run, or else Close, gives all of
-// them back.
+// New makes a pipeline of a job: it opens the dead letters and the journal, but
+// no port and no store, and starts nothing. Run, or else Close, gives all of them
+// back.
 func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
 	p := &Pipeline{job: j, log: o.Log, options: o, series: newSeries(), served: map[string][]route.Route{}}
 	if p.log == nil {
@@ -109,7 +109,7 @@ func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
 
 	policies := Policies()
 	maps.Copy(policies, o.Policies)
-	if err := p.build(ctx, policies); err != nil {
+	if err := p.build(policies); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the pipeline: %w", err), p.Close())
 	}
 	p.serveAPI()
@@ -136,8 +136,8 @@ func (p *Pipeline) Close() error {
 	p.stopServing()
 	p.coordinator.Close()
 	var errs []error
-	for _, c := range p.closers {
-		errs = append(errs, c.Close())
+	for _, s := range p.stores {
+		errs = append(errs, s.close())
 	}
 	if p.journal != nil {
 		errs = append(errs, p.journal.Close())
@@ -146,9 +146,10 @@ func (p *Pipeline) Close() error {
 }
 
 // Run runs the job until ctx ends, or all sources have come to their end and
-// the job is to stop then, or something fails. Then it stops, in this order: the
-// sources; the queues, each of which is emptied within its time limit and gives
-// what is left to the dead letters; the HTTP servers; the stores.
+// the job is to stop then, or something fails. First it waits for the stores; see
+// openStores. In the end it stops, in this order: the sources; the queues, each of
+// which is emptied within its time limit and gives what is left to the dead
+// letters; the HTTP servers; the stores.
 //
 // When the sources ended by themselves the queues are emptied without a limit
 // before that, until ctx ends.
@@ -159,20 +160,20 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 		return p.Summary(), errors.Join(err, p.Close())
 	}
 	guarding := start(context.WithoutCancel(ctx), p.options.Access.Run)
-	queues := p.startQueues(ctx)
-	sources := p.startSources()
-	p.ready.Store(true)
-	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.addresses[p.job.Metrics.Listen])
-
-	err = p.wait(ctx, servers, queues, sources)
-
-	p.ready.Store(false)
+	opening := start(ctx, p.openStores)
+	select {
+	case <-opening.done:
+		err = opening.err
+	case err = <-servers.failed:
+		opening.stop()
+		<-opening.done
+	}
+	if err == nil && p.opened.Load() {
+		err = p.work(ctx, servers)
+	}
 	p.stopSources()
-	<-sources.done
-	queues.stop()
-	<-queues.done
 	p.stopServing() // streams would go on for ever
-	err = errors.Join(err, queues.err, servers.shutdown(p.job.Metrics.ShutdownTimeout))
+	err = errors.Join(err, servers.shutdown(p.job.Metrics.ShutdownTimeout))
 	guarding.stop()
 	<-guarding.done
 	err = errors.Join(err, p.Close())
@@ -183,6 +184,24 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 		err = errors.Join(err, errors.New("items are not accounted for: accepted is not the sum of what became of them"))
 	}
 	return summary, err
+}
+
+// work lets the sources and the queues work, once the stores are open, and stops
+// them.
+func (p *Pipeline) work(ctx context.Context, servers *servers) error {
+	queues := p.startQueues(ctx)
+	sources := p.startSources()
+	p.ready.Store(true)
+	p.log.Info("pipeline started", "name", p.job.Name, "nodes", len(p.job.Nodes), "address", servers.addresses[p.job.Metrics.Listen])
+
+	err := p.wait(ctx, servers, queues, sources)
+
+	p.ready.Store(false)
+	p.stopSources()
+	<-sources.done
+	queues.stop()
+	<-queues.done
+	return errors.Join(err, queues.err)
 }
 
 // wait returns when the pipeline is to stop, with the error that is why.

@@ -63,9 +63,17 @@ type running struct {
 	err     error
 }
 
-// run starts a job, whose files are in dir. The test stops it at its end, if
-// nobody did before.
+// run starts a job, whose files are in dir, and returns when it is ready, or over.
+// The test stops it at its end, if nobody did before.
 func run(t *testing.T, dir, file string, options pipeline.Options, environ ...string) *running {
+	t.Helper()
+	r := launch(t, dir, file, options, environ...)
+	r.until(t, "/-/ready", http.StatusOK)
+	return r
+}
+
+// launch starts a job, and returns when its ports are open.
+func launch(t *testing.T, dir, file string, options pipeline.Options, environ ...string) *running {
 	t.Helper()
 	policies := pipeline.PolicyNames(options.Policies)
 	j, err := job.Load(t.Context(), job.Input{
@@ -101,6 +109,29 @@ func run(t *testing.T, dir, file string, options pipeline.Options, environ ...st
 		t.Fatal(r.err)
 	}
 	return r
+}
+
+// until asks a path until it answers with a status, or the pipeline is over. It
+// returns the body.
+func (r *running) until(t *testing.T, path string, status int) string {
+	t.Helper()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if answer, err := http.Get(r.url + path); err == nil {
+			body, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err == nil && answer.StatusCode == status {
+				http.DefaultClient.CloseIdleConnections()
+				return string(body)
+			}
+		}
+		select {
+		case <-again.C:
+		case <-r.done:
+			return ""
+		}
+	}
 }
 
 // end stops the pipeline and waits for it.

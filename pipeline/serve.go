@@ -57,11 +57,14 @@ func (p *Pipeline) healthy(w http.ResponseWriter, _ *http.Request) {
 
 // isReady answers 200 while the pipeline takes items.
 func (p *Pipeline) isReady(w http.ResponseWriter, _ *http.Request) {
-	if !p.ready.Load() {
+	switch {
+	case p.ready.Load():
+		p.tellHealth(w, http.StatusOK, "ready")
+	case !p.opened.Load():
+		p.tellHealth(w, http.StatusServiceUnavailable, "waiting for the store")
+	default:
 		p.tellHealth(w, http.StatusServiceUnavailable, "starting or stopping")
-		return
 	}
-	p.tellHealth(w, http.StatusOK, "ready")
 }
 
 func (p *Pipeline) tellHealth(w http.ResponseWriter, code int, status string) {

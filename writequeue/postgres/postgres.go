@@ -103,20 +103,38 @@ const staging = "headgate_staging"
 // Open connects and makes the table if it is absent. A table that is there must
 // have a unique index over key, or over key and time: without it, what is
 // written again would make double rows, and Open refuses.
+//
+// An error that no further try can mend is marked by writequeue.Permanent; a
+// server that cannot be reached, or is still starting, is not.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("postgres store: %w", err)
+		return nil, writequeue.Permanent(fmt.Errorf("postgres store: %w", err))
 	}
 	pool, err := pgxpool.New(ctx, cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("postgres store: %w", err)
+		return nil, writequeue.Permanent(fmt.Errorf("postgres store: %w", err))
 	}
 	s := &Store{pool: pool, table: strings.Split(cfg.Table, ".")}
 	if err := s.prepare(ctx, cfg); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("postgres store: table %s: %w", cfg.Table, err)
+		wrapped := fmt.Errorf("postgres store: table %s: %w", cfg.Table, err)
+		if refusedAtOpen(err) {
+			return nil, writequeue.Permanent(wrapped)
+		}
+		return nil, wrapped
 	}
 	return s, nil
+}
+
+// errNoUniqueIndex is what is wrong with a table that cannot be written to twice.
+var errNoUniqueIndex = errors.New("no unique index over (key) or (key, time): what is written again would make double rows")
+
+// refusedAtOpen reports whether the server answered, and will answer the same
+// again: the settings name a user, a database or a table that it does not have so.
+func refusedAtOpen(err error) bool {
+	var fault *pgconn.PgError
+	return errors.Is(err, errNoUniqueIndex) || errors.As(err, &fault) &&
+		(hasClass(fault, permanentClasses) || hasClass(fault, []string{"28", "3D", "3F"})) // authorization, catalog, schema
 }
 
 // prepare makes the table if it is absent and finds out how conflicts are to
@@ -173,7 +191,7 @@ func conflictTarget(ctx context.Context, tx pgx.Tx, table string) (string, error
 			return strings.Join(want, ", "), nil
 		}
 	}
-	return "", errors.New("no unique index over (key) or (key, time): what is written again would make double rows")
+	return "", errNoUniqueIndex
 }
 
 // Write copies the batch into the table, all of it or nothing.
@@ -256,6 +274,10 @@ func breaksUnique(err error) bool {
 	return errors.As(err, &fault) && fault.Code == uniqueViolation
 }
 
+func hasClass(fault *pgconn.PgError, classes []string) bool {
+	return slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(fault.Code, class) })
+}
+
 // classify marks the errors that lie in the rows or in the table as permanent.
 // All others may pass: a lost connection, too many of them, a server that shuts
 // down or starts up, a failed serialization or deadlock, a full disk.
@@ -271,7 +293,7 @@ func classify(ctx context.Context, doing string, err error) error {
 	if !errors.As(err, &fault) {
 		return wrapped
 	}
-	if slices.ContainsFunc(permanentClasses, func(class string) bool { return strings.HasPrefix(fault.Code, class) }) ||
+	if hasClass(fault, permanentClasses) ||
 		fault.Code == queryCanceled && fault.Routine != "ProcessInterrupts" {
 		// The second: the copy was ended by our side, because a value cannot be
 		// had in its column's type. A time limit or a cancellation by the server

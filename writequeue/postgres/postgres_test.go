@@ -212,6 +212,31 @@ func TestOpenRefusesATableWhichWouldTakeDoubleRows(t *testing.T) {
 	}
 }
 
+func TestAStoreThatCannotBeReachedMayBeOpenedLater(t *testing.T) {
+	f := connect(t, `CREATE TABLE items (key text, time timestamptz, payload bytea)`, `CREATE ROLE nobody`)
+	_, name, _ := strings.Cut(f.url, ":///")
+	for what, c := range map[string]struct {
+		url       string
+		permanent bool
+	}{
+		"nobody listens":     {"postgres://postgres@127.0.0.1:1/db?sslmode=disable", false},
+		"no such folder":     {"postgres:///db?host=/nosuch&user=postgres", false},
+		"no such database":   {"postgres:///gone_" + name, true},
+		"no login":           {strings.Replace(f.url, "user=postgres", "user=nobody", 1), true},
+		"a table of no use":  {f.url, true},
+		"an address of none": {"postgres://host:notaport/db", true},
+	} {
+		store, err := postgres.Open(context.Background(), postgres.DefaultConfig(c.url))
+		if err == nil {
+			store.Close()
+			t.Errorf("%s: opened", what)
+		}
+		if got := writequeue.IsPermanent(err); got != c.permanent {
+			t.Errorf("%s: permanent is %v, want %v: %v", what, got, c.permanent, err)
+		}
+	}
+}
+
 func TestSeveralPipelinesMayMakeTheTableAtOnce(t *testing.T) {
 	f := connect(t)
 	var opening sync.WaitGroup

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,27 +99,36 @@ const (
 const columns = 3
 
 // Open opens the file and the table, and makes what is absent. The error says
-// what is wrong with the settings, the file or the table.
+// what is wrong with the settings, the file or the table. It is marked by
+// writequeue.Permanent, unless the file is busy or its disk fails or is full.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("sqlite store: %w", err)
+		return nil, writequeue.Permanent(fmt.Errorf("sqlite store: %w", err))
 	}
 	dsn, err := dataSource(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite store: %w", err)
+		return nil, writequeue.Permanent(fmt.Errorf("sqlite store: %w", err))
 	}
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, err)
+		return nil, writequeue.Permanent(fmt.Errorf("sqlite store: open %s: %w", cfg.Path, err))
 	}
 	db.SetMaxOpenConns(1)
 	s := &Store{db: db, table: `"` + cfg.Table + `"`, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	if err := s.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("sqlite store: open %s: %w", cfg.Path, errors.Join(err, db.Close()))
+		wrapped := fmt.Errorf("sqlite store: open %s: %w", cfg.Path, errors.Join(err, db.Close()))
+		var fault *sqlite.Error
+		if errors.As(err, &fault) && !slices.Contains(passing, fault.Code()&0xff) {
+			return nil, writequeue.Permanent(wrapped)
+		}
+		return nil, wrapped
 	}
 	return s, nil
 }
+
+// passing are the faults of a file that may be over at the next try to open it.
+var passing = []int{sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT}
 
 // dataSource is the driver's name for the file with the settings of each
 // connection.

@@ -10,7 +10,8 @@
 //	429  there was no room in time: "accepted" items from the beginning were
 //	     taken, the rest was not. Send the rest, or all of it under the same
 //	     keys, after Retry-After
-//	503  the pipeline is stopping; "accepted" as for 429
+//	503  the pipeline is stopping, or waits for its store before it begins;
+//	     "accepted" as for 429
 //
 // An item's key is its key field; else it is made of the Idempotency-Key header
 // and the line; else it is new, and then a body that is sent twice is two.
@@ -52,6 +53,10 @@ type Handler struct {
 	log     *slog.Logger
 	waiting chan struct{} // one entry a request, at most MaxRequests
 }
+
+// ErrNotReady is the error of a put that takes nothing because the pipeline has
+// not begun yet.
+var ErrNotReady = errors.New("the pipeline is not ready yet")
 
 // New returns a handler that puts items into a pipeline. An error of put may
 // have a method RetryAfter that says how long to wait.
@@ -130,12 +135,19 @@ func (h *Handler) offer(w http.ResponseWriter, r *http.Request, items []writeque
 	case errors.Is(err, writequeue.ErrFull), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		h.busy(w, accepted, refused, "the queue is full", time.Second)
 	case errors.Is(err, writequeue.ErrClosed):
-		w.Header().Set("Retry-After", "5")
-		reply(w, http.StatusServiceUnavailable, answer{Accepted: accepted, Refused: refused, Error: "the pipeline is stopping"})
+		h.away(w, accepted, refused, "the pipeline is stopping")
+	case errors.Is(err, ErrNotReady):
+		h.away(w, accepted, refused, "the pipeline waits for its store")
 	default:
 		h.log.Error("items could not be taken", "source", h.cfg.Source, "error", err)
 		reply(w, http.StatusInternalServerError, answer{Accepted: accepted, Refused: refused, Error: "the pipeline failed, see its log"})
 	}
+}
+
+// away answers 503.
+func (h *Handler) away(w http.ResponseWriter, accepted, refused int, why string) {
+	w.Header().Set("Retry-After", "5")
+	reply(w, http.StatusServiceUnavailable, answer{Accepted: accepted, Refused: refused, Error: why})
 }
 
 // busy answers 429. Retry-After is in whole seconds, at least one and at most a
