@@ -29,7 +29,7 @@ func cases() []Case {
 		// The store.
 		{Name: "store-latency", Holds: full, Break: spoilStore(8*time.Second, latency(300))},
 		{Name: "store-bandwidth", Holds: full, Break: spoilStore(8*time.Second, bandwidth(4))},
-		{Name: "store-slices", Holds: full, Break: spoilStore(6*time.Second, slices(20))},
+		{Name: "store-slices", Holds: full, Break: spoilStore(6*time.Second, sliced(20))},
 		{Name: "store-resets", Holds: "batches that were cut in the middle are written once", Break: spoilStore(8*time.Second, reset(40))},
 		{Name: "store-black-hole", Holds: full, Break: spoilStore(10*time.Second, blackHole())},
 		{Name: "store-half-open", Holds: full, Break: spoilStore(10*time.Second, halfOpen())},

@@ -37,7 +37,7 @@ func halfOpen() toxic  { return toxic{"timeout", "upstream", map[string]int{"tim
 func reset(afterMilliseconds int) toxic {
 	return toxic{"reset_peer", "downstream", map[string]int{"timeout": afterMilliseconds}}
 }
-func slices(bytes int) toxic {
+func sliced(bytes int) toxic {
 	return toxic{"slicer", "downstream", map[string]int{"average_size": bytes, "size_variation": bytes / 2, "delay": 1000}}
 }
 

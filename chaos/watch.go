@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ const watchEvery = 100 * time.Millisecond
 
 // seen is what the pipeline said at a time.
 type seen struct {
-	at             time.Time
+	at, until      time.Time // it said so between these
 	answered       bool
 	state          coordinator.State
 	depth, written float64
@@ -68,6 +69,7 @@ type watch struct {
 	http     *http.Client
 	address  string
 	scaler   string
+	say      func(format string, args ...any) // into the case's log
 
 	mu      sync.Mutex
 	seens   []seen
@@ -79,8 +81,8 @@ type watch struct {
 	all      sync.WaitGroup
 }
 
-func newWatch(pipeline, scaler string) *watch {
-	w := &watch{http: &http.Client{Timeout: time.Second}, address: pipeline, scaler: scaler}
+func newWatch(pipeline, scaler string, say func(string, ...any)) *watch {
+	w := &watch{http: &http.Client{Timeout: time.Second}, address: pipeline, scaler: scaler, say: say}
 	w.pipeline, _ = client.New("http://"+pipeline, w.http) // the address is one
 	return w
 }
@@ -136,6 +138,7 @@ func (w *watch) look(ctx context.Context) {
 	if s.answered && s.state.EffectivePerSecond > base*(1+1e-9) {
 		w.fault(fmt.Errorf("the provider runs at %v/s, above its budget of %v/s", s.state.EffectivePerSecond, base))
 	}
+	s.until = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seens = append(w.seens, s)
@@ -163,19 +166,33 @@ func (w *watch) ask(ctx context.Context, scaler pb.ExternalScalerClient) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answers = append(w.answers, a)
-	least := math.Inf(1)
-	for i := len(w.seens) - 1; i >= 0; i-- {
-		s := w.seens[i]
-		if !s.answered || s.depth < least {
-			least = s.depth // 0 where it is not known
-		}
-		if a.at.Sub(s.at) > stale+3*tick {
-			break
+	const window = stale + 3*tick
+	if least := w.leastDepth(a.at.Add(-window)); a.code == codes.OK && a.depth < least-betweenLooks {
+		w.bad = append(w.bad, fmt.Errorf("the scaler answered a depth of %v, which was %v at least for all of the last %v", a.depth, least, window))
+		for _, s := range w.seens[max(0, len(w.seens)-200):] {
+			w.say("wrong answer: %v to %v before it the depth was %v", a.at.Sub(s.at), a.at.Sub(s.until), s.depth)
 		}
 	}
-	if a.code == codes.OK && a.depth < least-betweenLooks {
-		w.bad = append(w.bad, fmt.Errorf("at %s the scaler answered a depth of %v, which was %v at least for all of the last %v", a.at.UTC().Format("15:04:05.000"), a.depth, least, stale+3*tick))
+}
+
+// unseen is the longest between two looks in which the depth cannot have been
+// anything else than at both.
+const unseen = 500 * time.Millisecond
+
+// leastDepth is the least that the depth has been since a time, and 0 where that
+// is not known. w.mu is held.
+func (w *watch) leastDepth(since time.Time) float64 {
+	least, next := math.Inf(1), time.Now()
+	for _, s := range slices.Backward(w.seens) {
+		if !s.answered || next.Sub(s.at) > unseen {
+			return 0
+		}
+		least, next = min(least, s.depth), s.until
+		if s.until.Before(since) {
+			return least
+		}
 	}
+	return 0
 }
 
 func (w *watch) fault(err error) {
@@ -207,7 +224,7 @@ func (w *watch) last() seen {
 func (w *watch) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seens = append(w.seens, seen{at: time.Now()})
+	w.seens = append(w.seens, seen{at: time.Now(), until: time.Now()})
 }
 
 // since is all that was seen from a time on.

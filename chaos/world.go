@@ -159,7 +159,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	if w.fromB, err = newLink("from b", w.pipelineAddress); err != nil {
 		return nil, err
 	}
-	w.watch = newWatch(w.pipelineAddress, w.scalerAddress)
+	w.watch = newWatch(w.pipelineAddress, w.scalerAddress, w.say)
 	w.feed = newFeed(w.pipelineAddress, setup.ItemsPerSecond)
 	if err := w.startPipeline(ctx); err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 package metrics_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,5 +188,45 @@ func TestRealPrometheusAnswersAQueryForNothing(t *testing.T) {
 	}
 	if len(snapshot.Coordinators) != 0 || time.Since(snapshot.ReadAt).Abs() > time.Minute {
 		t.Errorf("snapshot is %+v, want an empty one of now", snapshot)
+	}
+}
+
+// A value that is taken for newer than it is would be decided on beyond the stale
+// limit. Prometheus hangs and wakes up in the middle of scrapes and queries here.
+func TestRealPrometheusThatHangsGivesNoValueThatIsOlderThanItsTime(t *testing.T) {
+	began := time.Now()
+	tells := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "coordinator_queue_depth{coordinator_id=\"bars\"} %d\n", time.Since(began).Milliseconds())
+	}))
+	defer tells.Close()
+	server := promserver.StartForTest(t, interval, promserver.Scrape{Job: "bars", Targets: []string{strings.TrimPrefix(tells.URL, "http://")}})
+	reader := newReader(t, server.URL, metrics.DefaultNames())
+	until(t, reader, "bars", "with a depth", func(_ metrics.Observation, _ time.Duration, ok bool) bool { return ok })
+
+	hanging, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	var hangs sync.WaitGroup
+	hangs.Go(func() {
+		for n := 1; hanging.Err() == nil; n++ {
+			_ = syscall.Kill(server.PID(), syscall.SIGSTOP)
+			<-time.After(time.Duration(100+n*53%400) * time.Millisecond)
+			_ = syscall.Kill(server.PID(), syscall.SIGCONT)
+			<-time.After(time.Duration(50+n*37%300) * time.Millisecond)
+		}
+	})
+	defer hangs.Wait()
+	for hanging.Err() == nil {
+		asking, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		asked := time.Now()
+		snapshot, err := reader.Read(asking)
+		cancel()
+		if err != nil {
+			continue // it hangs
+		}
+		o := snapshot.Coordinators["bars"]
+		told := began.Add(time.Duration(o.Depth) * time.Millisecond)
+		if asOf := asked.Add(-snapshot.Age(o)); asOf.Sub(told) > 50*time.Millisecond {
+			t.Errorf("a value counts as one of %v after it was told", asOf.Sub(told))
+		}
 	}
 }
