@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -236,6 +234,8 @@ func cases() []Case {
 
 		// Clients.
 		{Name: "scaler-flooded", Calm: true, Holds: "clients that connect and say nothing keep nobody out", Break: flood(func(w *World) string { return w.scalerAddress })},
+		{Name: "scaler-streams", Calm: true, Holds: "thousands of streams whose clients never read keep nobody out", Break: floodStreams},
+		{Name: "status-page-flooded", Calm: true, Holds: "hundreds who look at the status page, and do not read what they asked for, hold up no decision", Break: floodStatusPage},
 		{Name: "pipeline-flooded", Calm: true, Holds: "clients that send one byte a second keep nobody out", Break: flood(func(w *World) string { return w.pipelineAddress })},
 		{Name: "pipeline-big-bodies", Holds: "bodies beyond the limit are refused and cost nothing", Break: bigBodies},
 	}
@@ -274,19 +274,25 @@ func stays(forge func(*http.Response) error) func(context.Context, *World) error
 		w.forger.lie(forge)
 		err := pause(ctx, 2*lease)
 		w.forger.honest()
-		seens, answers := w.watch.since(began)
-		for _, s := range seens {
-			if s.answered && s.depth < 500 && !s.normal() {
-				return errors.Join(err, fmt.Errorf("%v in, with an empty queue: %v", s.at.Sub(began), s))
-			}
-		}
-		for _, a := range answers {
-			if a.code != codes.OK {
-				return errors.Join(err, fmt.Errorf("%v in, the scaler answered %v", a.at.Sub(began), a.code))
-			}
-		}
-		return err
+		return errors.Join(err, w.undisturbed(began))
 	}
+}
+
+// undisturbed reports the first time since then at which something was not as
+// when all works.
+func (w *World) undisturbed(began time.Time) error {
+	seens, answers := w.watch.since(began)
+	for _, s := range seens {
+		if s.answered && s.depth < 500 && !s.normal() {
+			return fmt.Errorf("with an empty queue the provider runs at %v/s, %.1f s in: %v", s.state.EffectivePerSecond, s.at.Sub(began).Seconds(), s)
+		}
+	}
+	for _, a := range answers {
+		if a.code != codes.OK {
+			return fmt.Errorf("the scaler answers %v, %.1f s in", a.code, a.at.Sub(began).Seconds())
+		}
+	}
+	return nil
 }
 
 // shifted are answers of a server with another clock.
@@ -373,66 +379,6 @@ func killAgainAndAgain(times int) func(context.Context, *World) error {
 		}
 		return nil
 	}
-}
-
-// flood opens connections to an address that say next to nothing, while honest
-// clients have to get through.
-func flood(address func(*World) string) func(context.Context, *World) error {
-	return func(ctx context.Context, w *World) error {
-		const many = 400
-		var all sync.WaitGroup
-		flooding, stop := context.WithCancel(ctx)
-		for range many {
-			all.Go(func() {
-				for flooding.Err() == nil {
-					conn, err := net.DialTimeout("tcp", address(w), time.Second)
-					if err != nil {
-						_ = pause(flooding, 100*time.Millisecond)
-						continue
-					}
-					for _, c := range []byte("POST /v1/items HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n") {
-						if _, err := conn.Write([]byte{c}); err != nil || pause(flooding, 500*time.Millisecond) != nil {
-							break
-						}
-					}
-					conn.Close()
-				}
-			})
-		}
-		err := pause(ctx, 10*time.Second)
-		s := w.watch.last()
-		if err == nil && (!s.normal() || time.Since(s.at) > 3*time.Second) {
-			err = fmt.Errorf("under the flood: %v, %v ago", s, time.Since(s.at))
-		}
-		stop()
-		all.Wait()
-		return err
-	}
-}
-
-// bigBodies sends bodies that are too large to every path that takes one.
-func bigBodies(ctx context.Context, w *World) error {
-	for range 20 {
-		for _, path := range []string{"/v1/items", "/v1/feedback", "/v1/providers/ibkr/scale"} {
-			method := http.MethodPost
-			if strings.HasSuffix(path, "scale") {
-				method = http.MethodPut
-			}
-			request, err := http.NewRequestWithContext(ctx, method, "http://"+w.pipelineAddress+path, strings.NewReader(`{"key":"`+strings.Repeat("x", 8<<20)+`"}`))
-			if err != nil {
-				return err
-			}
-			response, err := http.DefaultClient.Do(request)
-			if err != nil {
-				continue // the server may hang up before all is sent
-			}
-			response.Body.Close()
-			if response.StatusCode != http.StatusRequestEntityTooLarge {
-				return fmt.Errorf("%s of 8 MB was answered %s", path, response.Status)
-			}
-		}
-	}
-	return nil
 }
 
 // sqliteRows counts in an SQLite file.
