@@ -90,12 +90,16 @@ e2e: ## check every promise on a real Kubernetes with KEDA: make e2e [RUN=regex]
 	@CGO_ENABLED=0 tools/progress "building the scenarios" $(GO) build -C e2e -trimpath=false -o ../bin/e2e .
 	@bin/e2e $(if $(RUN),-run '$(RUN)') $(if $(STORM),-storm '$(STORM)') $(if $(KEEP),-keep)
 
+# Like e2e, the cases' source is checked here: it brings dependencies along that
+# nobody else should have to download. KEDA is built for the comparison alone.
 .PHONY: chaos
-chaos: ## break what is around the loop, and watch that nothing is lost: make chaos [RUN=regex] [SEED=n MINUTES=n] [KEEP=true]
+chaos: ## break what is around the loop, and watch that nothing is lost: make chaos [RUN=regex] [SEED=n MINUTES=n] [BASELINE=true] [KEEP=true]
 	@tools/setup postgresql
 	@tools/progress "building the binaries" $(MAKE) build >&2
-	@CGO_ENABLED=0 tools/progress "building the cases" $(GO) build -C chaos -trimpath -o ../bin/chaos .
-	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/chaos $(if $(RUN),-run '$(RUN)') $(if $(SEED),-seed '$(SEED)') $(if $(MINUTES),-minutes '$(MINUTES)') $(if $(KEEP),-keep)
+	@CGO_ENABLED=0 tools/progress "checking the cases' source" $(MAKE) lint MODULES=chaos >&2
+	@CGO_ENABLED=0 tools/progress "building the cases" $(GO) build -C chaos -trimpath -o ../bin/ . ./naive
+	@$(if $(BASELINE),CGO_ENABLED=0 tools/progress "building KEDA's trigger" $(GO) build -C e2e/kedaclient -trimpath -o ../../bin/serving ./serving)
+	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/chaos $(if $(RUN),-run '$(RUN)') $(if $(SEED),-seed '$(SEED)') $(if $(MINUTES),-minutes '$(MINUTES)') $(if $(BASELINE),-baseline $(if $(RUN),,-docs docs/reliability.md)) $(if $(KEEP),-keep)
 
 .PHONY: simulate
 simulate: ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]

@@ -16,6 +16,9 @@ type Case struct {
 	Alone bool   // it needs the machine, or the shared database, for itself
 	Calm  bool   // it looks whether all is normal, so nothing else may be broken meanwhile
 
+	// What is held against what one would have otherwise; see compare.
+	Loop, Scaler bool
+
 	// Change adapts the pipeline and its surroundings before they start; may be nil.
 	Change func(*Setup)
 

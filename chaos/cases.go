@@ -44,7 +44,7 @@ func cases() []Case {
 			}
 			return nil
 		}},
-		{Name: "store-locked", Holds: "the level rises to HARD, the provider is throttled, nothing is lost", Break: func(ctx context.Context, w *World) error {
+		{Name: "store-locked", Loop: true, Holds: "the level rises to HARD, the provider is throttled, nothing is lost", Break: func(ctx context.Context, w *World) error {
 			return w.sql(ctx, w.database(), func(conn *pgx.Conn) error {
 				return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 					if _, err := tx.Exec(ctx, "LOCK TABLE items IN ACCESS EXCLUSIVE MODE"); err != nil {
@@ -113,33 +113,33 @@ func cases() []Case {
 		}},
 
 		// Prometheus.
-		{Name: "prometheus-killed", Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
+		{Name: "prometheus-killed", Loop: true, Scaler: true, Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
 			if err := syscall.Kill(w.prometheus.PID(), syscall.SIGKILL); err != nil {
 				return err
 			}
 			<-w.prometheus.Ended()
 			return errors.Join(w.blind(ctx), w.startPrometheus(ctx))
 		}},
-		{Name: "prometheus-hangs", Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
+		{Name: "prometheus-hangs", Loop: true, Scaler: true, Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
 			pid := w.prometheus.PID()
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				return err
 			}
 			return errors.Join(w.blind(ctx), syscall.Kill(pid, syscall.SIGCONT))
 		}},
-		{Name: "prometheus-black-hole", Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
+		{Name: "prometheus-black-hole", Loop: true, Scaler: true, Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: func(ctx context.Context, w *World) error {
 			return errors.Join(w.toPrometheus.spoil(blackHole()), w.blind(ctx), w.toPrometheus.mend())
 		}},
-		{Name: "prometheus-slow", Holds: "answers after the time-out count as none", Break: func(ctx context.Context, w *World) error {
+		{Name: "prometheus-slow", Loop: true, Scaler: true, Holds: "answers after the time-out count as none", Break: func(ctx context.Context, w *World) error {
 			return errors.Join(w.toPrometheus.spoil(latency(3000)), w.blind(ctx), w.toPrometheus.mend())
 		}},
-		{Name: "prometheus-500", Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: lies(text(http.StatusInternalServerError, func([]byte) []byte { return []byte("down") }))},
-		{Name: "prometheus-truncated", Holds: "half an answer is none", Break: lies(text(http.StatusOK, func(was []byte) []byte { return was[:len(was)/2] }))},
-		{Name: "prometheus-absurd", Holds: "an answer of another form is none", Break: lies(text(http.StatusOK, func([]byte) []byte {
+		{Name: "prometheus-500", Loop: true, Scaler: true, Holds: "the fail mode once the signals are stale, Unavailable for KEDA", Break: lies(text(http.StatusInternalServerError, func([]byte) []byte { return []byte("down") }))},
+		{Name: "prometheus-truncated", Loop: true, Scaler: true, Holds: "half an answer is none", Break: lies(text(http.StatusOK, func(was []byte) []byte { return was[:len(was)/2] }))},
+		{Name: "prometheus-absurd", Loop: true, Scaler: true, Holds: "an answer of another form is none", Break: lies(text(http.StatusOK, func([]byte) []byte {
 			return []byte(`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"x"]]}]}}`)
 		}))},
-		{Name: "prometheus-empty", Holds: "no series is not a depth of 0", Break: lies(samples(func([]sample) []sample { return []sample{} }))},
-		{Name: "prometheus-nan", Holds: "NaN is not a depth of 0", Break: lies(samples(func(all []sample) []sample {
+		{Name: "prometheus-empty", Loop: true, Scaler: true, Holds: "no series is not a depth of 0", Break: lies(samples(func([]sample) []sample { return []sample{} }))},
+		{Name: "prometheus-nan", Loop: true, Scaler: true, Holds: "NaN is not a depth of 0", Break: lies(samples(func(all []sample) []sample {
 			for i := range all {
 				if strings.Contains(all[i].Metric["__name__"], "coordinator_") {
 					all[i].Value[1] = "NaN"
@@ -147,18 +147,18 @@ func cases() []Case {
 			}
 			return all
 		}))},
-		{Name: "prometheus-doubled", Calm: true, Holds: "series that are there twice do not open the gate", Break: stays(samples(func(all []sample) []sample { return append(all, all...) }))},
+		{Name: "prometheus-doubled", Loop: true, Scaler: true, Calm: true, Holds: "series that are there twice do not open the gate", Break: stays(samples(func(all []sample) []sample { return append(all, all...) }))},
 		{Name: "prometheus-thousands-more", Calm: true, Holds: "thousands of foreign series change nothing", Break: stays(samples(func(all []sample) []sample {
 			for i := range 20_000 {
 				all = append(all, sample{map[string]string{"__name__": "coordinator_queue_depth", "coordinator_id": fmt.Sprint("other-", i)}, all[0].Value})
 			}
 			return all
 		}))},
-		{Name: "prometheus-warns", Calm: true, Holds: "warnings change nothing", Break: stays(text(http.StatusOK, func(was []byte) []byte {
+		{Name: "prometheus-warns", Loop: true, Scaler: true, Calm: true, Holds: "warnings change nothing", Break: stays(text(http.StatusOK, func(was []byte) []byte {
 			return []byte(strings.Replace(string(was), `"data":`, `"warnings":["half of the stores did not answer"],"data":`, 1))
 		}))},
-		{Name: "clock-minutes-ahead", Calm: true, Holds: "a Prometheus whose clock is 7 minutes ahead changes nothing", Break: stays(shifted(7 * time.Minute))},
-		{Name: "clock-minutes-behind", Calm: true, Holds: "a Prometheus whose clock is 7 minutes behind changes nothing", Break: stays(shifted(-7 * time.Minute))},
+		{Name: "clock-minutes-ahead", Loop: true, Scaler: true, Calm: true, Holds: "a Prometheus whose clock is 7 minutes ahead changes nothing", Break: stays(shifted(7 * time.Minute))},
+		{Name: "clock-minutes-behind", Loop: true, Scaler: true, Calm: true, Holds: "a Prometheus whose clock is 7 minutes behind changes nothing", Break: stays(shifted(-7 * time.Minute))},
 
 		// Controllers.
 		{Name: "controller-killed", Holds: "the other one takes over within a lease", Break: func(ctx context.Context, w *World) error {
@@ -189,9 +189,10 @@ func cases() []Case {
 			}
 			return nil
 		}},
-		{Name: "controllers-killed", Holds: "without any controller the lease ends in the fail mode", Break: func(ctx context.Context, w *World) error {
-			w.a.Kill()
-			w.b.Kill()
+		{Name: "controllers-killed", Loop: true, Holds: "without any controller the lease ends in the fail mode", Break: func(ctx context.Context, w *World) error {
+			for _, c := range w.loops() {
+				c.Kill()
+			}
 			return errors.Join(w.failMode(ctx), w.startController("a"), w.startController("b"))
 		}},
 		{Name: "controller-cut-off", Holds: "the one that reaches the pipeline takes over", Break: func(ctx context.Context, w *World) error {
@@ -201,12 +202,12 @@ func cases() []Case {
 			cut.cut()
 			return errors.Join(w.takenOver(ctx, name, since), cut.mend())
 		}},
-		{Name: "controllers-cut-off", Holds: "the lease ends in the fail mode, and controllers come back by themselves", Break: func(ctx context.Context, w *World) error {
+		{Name: "controllers-cut-off", Loop: true, Holds: "the lease ends in the fail mode, and controllers come back by themselves", Break: func(ctx context.Context, w *World) error {
 			w.fromA.cut()
 			w.fromB.cut()
 			return errors.Join(w.failMode(ctx), w.fromA.mend(), w.fromB.mend())
 		}},
-		{Name: "controllers-half-open", Holds: "connections that swallow what is sent end in the fail mode", Break: func(ctx context.Context, w *World) error {
+		{Name: "controllers-half-open", Loop: true, Holds: "connections that swallow what is sent end in the fail mode", Break: func(ctx context.Context, w *World) error {
 			return errors.Join(w.fromA.spoil(halfOpen()), w.fromB.spoil(halfOpen()), w.failMode(ctx), w.fromA.mend(), w.fromB.mend())
 		}},
 		{Name: "controllers-slow-link", Holds: "answers that are late do not let the lease run out in silence", Break: func(ctx context.Context, w *World) error {
@@ -214,11 +215,11 @@ func cases() []Case {
 		}},
 
 		// The pipeline itself.
-		{Name: "pipeline-pauses", Holds: "time that stood still gives no more than the burst", Break: func(ctx context.Context, w *World) error {
+		{Name: "pipeline-pauses", Loop: true, Holds: "time that stood still gives no more than the burst", Break: func(ctx context.Context, w *World) error {
 			w.feed.expectTrouble()
 			return stopFor(ctx, 8*time.Second, w.pipeline.PID())
 		}},
-		{Name: "pipeline-stops", Holds: "a stop under load drains the queue; a new one comes up in its fail mode and is let go", Break: func(ctx context.Context, w *World) error {
+		{Name: "pipeline-stops", Loop: true, Holds: "a stop under load drains the queue; a new one comes up in its fail mode and is let go", Break: func(ctx context.Context, w *World) error {
 			w.feed.expectTrouble()
 			if err := w.pipeline.Stop(40 * time.Second); err != nil {
 				return err
@@ -226,7 +227,7 @@ func cases() []Case {
 			w.watch.forget()
 			return errors.Join(w.pipeline.Err(), w.startPipeline(ctx))
 		}},
-		{Name: "pipeline-killed", Holds: "what was written is there, and nothing twice; a new one is let go", Break: func(ctx context.Context, w *World) error {
+		{Name: "pipeline-killed", Loop: true, Holds: "what was written is there, and nothing twice; a new one is let go", Break: func(ctx context.Context, w *World) error {
 			w.killPipeline()
 			return w.startPipeline(ctx)
 		}},
@@ -342,7 +343,7 @@ func (w *World) blind(ctx context.Context) error {
 // failMode waits until the provider runs in its fail mode, at half its rate.
 func (w *World) failMode(ctx context.Context) error {
 	limit := stale + lease + 3*tick + 2*time.Second
-	return w.await(ctx, limit, "the fail mode", func() bool {
+	return w.await(ctx, limit, "the provider to run at half its rate", func() bool {
 		s := w.watch.last()
 		return s.answered && s.state.EffectivePerSecond <= base/2
 	})

@@ -1,7 +1,7 @@
 // Command chaos breaks what is around the loop while it works, and watches that
 // nothing is lost, nobody runs above the budget, and everything comes back:
 //
-//	chaos [-run REGEX] [-seed N -minutes M] [-keep] [-list]
+//	chaos [-run REGEX] [-seed N -minutes M | -baseline [-docs FILE]] [-keep] [-list]
 //
 // Real processes run on the loopback device: the pipeline, two controllers, the
 // scaler, Prometheus and PostgreSQL, the product's binaries from the folder of
@@ -65,6 +65,8 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	seed := flags.Uint64("seed", 0, "mix faults at random from this seed, instead of the cases")
 	minutes := flags.Float64("minutes", 0, "how long to mix faults")
 	keep := flags.Bool("keep", false, "keep the folder with all logs, also when everything holds")
+	baseline := flags.Bool("baseline", false, "run the cases that apply on Headgate and on what one would have otherwise, and print a table")
+	docs := flags.String("docs", "", "with -baseline, write the table into this page")
 	list := flags.Bool("list", false, "list the cases and end")
 	if err := flags.Parse(args); err != nil {
 		return false, err
@@ -103,6 +105,10 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return false, err
 	}
+	if *baseline {
+		passed, err := compare(ctx, dir, chosen, *docs)
+		return passed, errors.Join(err, clean(dir, passed && !*keep))
+	}
 	started := time.Now()
 	r := report{Cases: len(chosen), Failures: map[string]string{}}
 	results, err := runAll(ctx, dir, chosen)
@@ -117,14 +123,19 @@ func run(ctx context.Context, args []string) (passed bool, err error) {
 	}
 	r.Seconds = time.Since(started).Round(100 * time.Millisecond).Seconds()
 	passed = err == nil && r.Failed == 0 && r.Passed == len(chosen)
-	if passed && !*keep {
-		err = os.RemoveAll(dir)
-	} else {
-		fmt.Fprintln(os.Stderr, "headgate: all logs are kept in", dir)
-	}
+	err = errors.Join(err, clean(dir, passed && !*keep))
 	line, jsonErr := json.Marshal(r)
 	fmt.Println(string(line))
 	return passed, errors.Join(err, jsonErr)
+}
+
+// clean removes the logs, or says where they are.
+func clean(dir string, remove bool) error {
+	if remove {
+		return os.RemoveAll(dir)
+	}
+	fmt.Fprintln(os.Stderr, "headgate: all logs are kept in", dir)
+	return nil
 }
 
 type result struct {

@@ -43,6 +43,10 @@ type Setup struct {
 	Sink           string            // postgres, or sqlite on a small disk of its own
 	Job            map[string]string // keys of the job, by the names of their variables without HEADGATE_JOB_
 	Controller     map[string]string // settings of both controllers
+
+	// Instead of the controllers and of the scaler; see rivals.
+	Naive bool
+	KEDA  map[string]string // metadata of KEDA's own trigger; nil for Headgate's scaler
 }
 
 func defaultSetup() Setup {
@@ -169,6 +173,9 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 		link   *link
 		listen string
 	}{"a": {w.fromA, w.addressA}, "b": {w.fromB, w.addressB}} {
+		if setup.Naive && name == "b" {
+			continue // without leases there can be only one
+		}
 		w.controllers[name] = []string{
 			signals, "HEADGATE_HOLDER=" + name, "HEADGATE_CONTROLLER_LISTEN=" + c.listen,
 			"HEADGATE_COORDINATOR_URL=http://" + c.link.address(), "HEADGATE_COORDINATOR_IDS=" + coordinatorID,
@@ -182,6 +189,9 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	if err := errors.Join(w.startController("a"), w.startController("b")); err != nil {
 		return nil, err
 	}
+	if setup.KEDA != nil {
+		return w, w.startKEDA()
+	}
 	w.scaler, err = process.Start(process.Spec{Name: "scaler", Binary: bins.scaler, Log: dir, Env: []string{
 		signals, "HEADGATE_SCALER_LISTEN=" + w.scalerHTTP, "HEADGATE_SCALER_GRPC_LISTEN=" + w.scalerAddress,
 		"HEADGATE_SCALER_INTERVAL=" + tick.String(), "HEADGATE_SCALER_STALE_AFTER=" + stale.String(), "HEADGATE_QUERY_TIMEOUT=800ms",
@@ -192,7 +202,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 func (w *World) path(name string) string { return filepath.Join(w.dir, name) }
 
 func (w *World) database() string {
-	return strings.ReplaceAll(filepath.Base(w.dir), "-", "_")
+	return strings.NewReplacer("-", "_", "@", "_").Replace(filepath.Base(w.dir))
 }
 
 // makeDatabase makes an empty database of the case's name.
@@ -261,13 +271,28 @@ func (w *World) killPipeline() {
 }
 
 func (w *World) startController(name string) error {
-	p, err := process.Start(process.Spec{Name: "controller-" + name, Binary: w.bins.controller, Log: w.dir, Env: w.controllers[name]})
+	spec := process.Spec{Name: "controller-" + name, Binary: w.bins.controller, Log: w.dir, Env: w.controllers[name]}
+	if w.controllers[name] == nil {
+		return nil
+	}
+	if w.setup.Naive {
+		spec = w.naive()
+	}
+	p, err := process.Start(spec)
 	if name == "a" {
 		w.a = p
 	} else {
 		w.b = p
 	}
 	return err
+}
+
+// loops are the controllers that there are.
+func (w *World) loops() []*process.Process {
+	if w.b == nil {
+		return []*process.Process{w.a}
+	}
+	return []*process.Process{w.a, w.b}
 }
 
 // leader is the controller that holds the lease, and the other one.
@@ -281,8 +306,11 @@ func (w *World) leader() (name string, holds, other *process.Process) {
 // begin waits until the gate is open by a controller's word, and feeds.
 func (w *World) begin(ctx context.Context) error {
 	w.watch.start()
-	if err := w.await(ctx, 30*time.Second, "the gate to be open", func() bool { return w.watch.last().normal() },
-		w.pipeline.Ended(), w.a.Ended(), w.b.Ended(), w.scaler.Ended()); err != nil {
+	var ended []<-chan struct{}
+	for _, p := range append(w.loops(), w.pipeline, w.scaler) {
+		ended = append(ended, p.Ended())
+	}
+	if err := w.await(ctx, 30*time.Second, "the gate to be open", func() bool { return w.watch.last().normal() }, ended...); err != nil {
 		return err
 	}
 	w.feed.start()
@@ -314,7 +342,7 @@ func (w *World) end(ctx context.Context) (t Tally, err error) {
 		return t, err
 	}
 	w.watch.stop()
-	for _, p := range []*process.Process{w.pipeline, w.a, w.b, w.scaler} {
+	for _, p := range append([]*process.Process{w.pipeline, w.scaler}, w.loops()...) {
 		if err := p.Stop(40 * time.Second); err != nil {
 			return t, err
 		}
