@@ -220,6 +220,13 @@ func (w *watch) last() seen {
 	return w.seens[len(w.seens)-1]
 }
 
+// scalerAnswers reports whether the scaler answered when it was last asked.
+func (w *watch) scalerAnswers() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.answers) > 0 && w.answers[len(w.answers)-1].code == codes.OK
+}
+
 // forget lets the last look count no longer.
 func (w *watch) forget() {
 	w.mu.Lock()

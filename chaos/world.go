@@ -303,14 +303,15 @@ func (w *World) leader() (name string, holds, other *process.Process) {
 	return "a", w.a, w.b
 }
 
-// begin waits until the gate is open by a controller's word, and feeds.
+// begin waits until the gate is open by a controller's word and the scaler
+// answers, and feeds.
 func (w *World) begin(ctx context.Context) error {
 	w.watch.start()
 	var ended []<-chan struct{}
 	for _, p := range append(w.loops(), w.pipeline, w.scaler) {
 		ended = append(ended, p.Ended())
 	}
-	if err := w.await(ctx, 30*time.Second, "the gate to be open", func() bool { return w.watch.last().normal() }, ended...); err != nil {
+	if err := w.await(ctx, 30*time.Second, "the gate to be open and the scaler to answer", func() bool { return w.watch.last().normal() && w.watch.scalerAnswers() }, ended...); err != nil {
 		return err
 	}
 	w.feed.start()
