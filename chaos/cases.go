@@ -231,6 +231,13 @@ func cases() []Case {
 			w.killPipeline()
 			return w.startPipeline(ctx)
 		}},
+		{Name: "pipeline-before-store", Calm: true, Holds: "a pipeline that starts before its store is there waits for it", Break: func(ctx context.Context, w *World) error {
+			w.toStore.cut()
+			w.killPipeline()
+			mended := make(chan error, 1)
+			go func() { mended <- errors.Join(pause(ctx, 5*time.Second), w.toStore.mend()) }()
+			return errors.Join(w.startPipeline(ctx), <-mended)
+		}},
 		{Name: "pipeline-killed-100-times", Holds: "100 kills at random moments: what was written is there, and nothing twice", Break: killAgainAndAgain(100)},
 
 		// Clients.

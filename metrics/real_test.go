@@ -203,7 +203,7 @@ func TestRealPrometheusThatHangsGivesNoValueThatIsOlderThanItsTime(t *testing.T)
 	reader := newReader(t, server.URL, metrics.DefaultNames())
 	until(t, reader, "bars", "with a depth", func(_ metrics.Observation, _ time.Duration, ok bool) bool { return ok })
 
-	hanging, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	hanging, stop := context.WithTimeout(t.Context(), 3*time.Second)
 	defer stop()
 	var hangs sync.WaitGroup
 	hangs.Go(func() {
