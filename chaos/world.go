@@ -318,7 +318,7 @@ func (w *World) begin(ctx context.Context) error {
 	return pause(ctx, calm)
 }
 
-// recover waits until all is back to normal, and returns by how much that was too
+// recover waits until all is back to normal, the scaler's answers too, and returns by how much that was too
 // late. The time counts from when the queue is no longer under pressure.
 func (w *World) recover(ctx context.Context) (late time.Duration, err error) {
 	from := time.Now()
@@ -327,7 +327,7 @@ func (w *World) recover(ctx context.Context) (late time.Duration, err error) {
 		if s.depth > 1000 || !s.answered {
 			from = time.Now()
 		}
-		return s.answered && s.at.After(from) && s.normal()
+		return s.answered && s.at.After(from) && s.normal() && w.watch.scalerAnswers()
 	})
 	return max(0, time.Since(from)-backWithin), err
 }
