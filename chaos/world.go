@@ -318,8 +318,9 @@ func (w *World) begin(ctx context.Context) error {
 	return pause(ctx, calm)
 }
 
-// recover waits until all is back to normal, the scaler's answers too, and returns by how much that was too
-// late. The time counts from when the queue is no longer under pressure.
+// recover waits until all is back to normal, the scaler's answers too, and returns
+// by how much that was too late. The time counts from when the queue is no longer
+// under pressure.
 func (w *World) recover(ctx context.Context) (late time.Duration, err error) {
 	from := time.Now()
 	err = w.await(ctx, time.Minute, "all to be back to normal", func() bool {
