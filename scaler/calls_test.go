@@ -2,14 +2,9 @@ package scaler
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,33 +19,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headgate/headgate/access"
+	"github.com/headgate/headgate/access/accesstest"
 	promread "github.com/headgate/headgate/metrics"
 	"github.com/headgate/headgate/pressure"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// tokenOf is the token of a client that has only that role.
-func tokenOf(role access.Role) string { return "the-token-that-may-" + string(role) }
-
-// oneOfEach is a guard with a client for each role.
-func oneOfEach(t *testing.T) *access.Guard {
-	t.Helper()
-	text := "clients:\n"
-	for _, role := range access.Roles() {
-		sum := sha256.Sum256([]byte(tokenOf(role)))
-		text += fmt.Sprintf("  - {name: %s, token_sha256: %s, roles: [%s]}\n", role, hex.EncodeToString(sum[:]), role)
-	}
-	file := filepath.Join(t.TempDir(), "access.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	guard, err := access.New(file, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return guard
-}
 
 func newTestServer() *Server {
 	signals := NewSignals(&prom{have: map[string]promread.Observation{"bars": queue(0, pressure.OK)}}, time.Hour, time.Second, staleAfter, quiet)
@@ -89,39 +63,29 @@ func TestEveryCallThatIsServedHasARole(t *testing.T) {
 
 func TestStrangersReadersAndTheWrongRoleAreToldApartOnEveryCall(t *testing.T) {
 	server := newTestServer()
-	g := NewGRPC(server, nil, nil, oneOfEach(t), quiet)
+	g := NewGRPC(server, nil, nil, accesstest.Guard(t), quiet)
 	conn := serveGRPC(t, g.Server)
 	t.Cleanup(server.Stop)
 	for _, method := range served(g.Server) {
 		call, _ := findCall(method)
-		for _, client := range []struct {
-			name, authorization string
-			role                access.Role
-		}{
-			{"a stranger", "", ""},
-			{"a wrong token", "Bearer wrong", ""},
-			{"a reader", "Bearer " + tokenOf(access.Read), access.Read},
-			{"a feeder", "Bearer " + tokenOf(access.Feed), access.Feed},
-			{"a controller", "Bearer " + tokenOf(access.Apply), access.Apply},
-			{"an operator", "Bearer " + tokenOf(access.Override), access.Override},
-		} {
+		for _, client := range accesstest.Clients() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			if client.authorization != "" {
-				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", client.authorization)
+			if client.Authorization != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", client.Authorization)
 			}
 			got := status.Code(ask(ctx, conn, method))
 			cancel()
 			want := codes.OK
 			switch {
-			case call.Role == access.Open || client.role == call.Role:
-			case client.role == "":
+			case client.May(call.Role):
+			case !client.Known():
 				want = codes.Unauthenticated
 			default:
 				want = codes.PermissionDenied
 			}
 			refused := got == codes.Unauthenticated || got == codes.PermissionDenied
 			if want == codes.OK && refused || want != codes.OK && got != want {
-				t.Errorf("%s by %s is answered %v, want %v", method, client.name, got, want)
+				t.Errorf("%s by %s is answered %v, want %v", method, client.Name, got, want)
 			}
 		}
 	}
@@ -154,8 +118,8 @@ func TestACallThatIsNotListedIsRefused(t *testing.T) {
 
 func TestTwoAuthorizationsAreNone(t *testing.T) {
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(
-		"authorization", "Bearer wrong", "authorization", "Bearer "+tokenOf(access.Read)))
-	door := newDoorman(oneOfEach(t), nil)
+		"authorization", "Bearer wrong", "authorization", "Bearer "+accesstest.Token(access.Read)))
+	door := newDoorman(accesstest.Guard(t), nil)
 	if _, _, err := door.admit(ctx, pb.ExternalScaler_IsActive_FullMethodName); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("%v, want Unauthenticated", err)
 	}
