@@ -10,7 +10,7 @@ VERSION_PACKAGE := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION)
 BINARIES := controller external-scaler pipeline
 # Every module of the repository whose tests need no cluster.
-MODULES := . demo promtest deploy/monitoring tools/images tools/dependencies
+MODULES := . demo promtest deploy/monitoring tools/images tools/dependencies tools/docs
 
 .PHONY: help
 help: ## list the targets
@@ -29,6 +29,9 @@ bin/demo: FORCE
 bin/monitoring: FORCE
 	@CGO_ENABLED=0 $(GO) build -C deploy/monitoring -trimpath -ldflags '$(LDFLAGS)' -o ../../$@ .
 
+bin/promtest: FORCE
+	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../$@ .
+
 .PHONY: demo
 demo: ## watch the whole loop in this terminal, until Ctrl-C
 	@tools/progress "building the binaries" $(MAKE) build bin/demo
@@ -45,8 +48,8 @@ compare: ## hold the real loop without control, with step and with drain against
 	@bin/demo --compare --prometheus "$$(tools/setup prometheus)" $(if $(TRACE),--trace '$(TRACE)') --seconds '$(or $(SECONDS),60)'
 
 .PHONY: dashboards-check
-dashboards-check: ## ask a run's Prometheus for all that the dashboards show, and run the runbooks' commands on it
-	@tools/progress "building the binaries" $(MAKE) build bin/demo bin/monitoring
+dashboards-check: ## make smoke, and before its end ask for all that the dashboards show, and run the docs' commands on it
+	@tools/progress "building the binaries" $(MAKE) build bin/demo bin/monitoring bin/promtest
 	@bin/demo --smoke --prometheus "$$(tools/setup prometheus)" --before-stop 'bin/monitoring live .'
 
 .PHONY: dashboards-schema
@@ -59,9 +62,10 @@ test: lint ## run all tests under the race detector, with a real Prometheus and 
 	@tools/setup postgresql
 	@prometheus=$$(tools/setup prometheus); promtool=$$(tools/setup promtool); \
 	export HEADGATE_TEST_FILES=$$(find deploy docs -type f -print0 | sort -z | xargs -0 cksum | cksum); \
+	export HEADGATE_TEST_REPOSITORY=$$(git ls-files -z -co --exclude-standard | sort -z | xargs -0 cksum 2>/dev/null | cksum); \
 	for module in $(MODULES); do \
 		echo "== go test -race ($$module)"; \
-		HEADGATE_TEST_PROMETHEUS=$$prometheus HEADGATE_TEST_PROMTOOL=$$promtool $(GO) test -C $$module -race ./...; \
+		HEADGATE_TEST_PROMETHEUS=$$prometheus HEADGATE_TEST_PROMTOOL=$$promtool $(GO) test -C $$module -race -timeout 20m ./...; \
 	done
 
 .PHONY: lint
@@ -102,8 +106,7 @@ chaos: ## break what is around the loop, and watch that nothing is lost: make ch
 	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/chaos $(if $(RUN),-run '$(RUN)') $(if $(SEED),-seed '$(SEED)') $(if $(MINUTES),-minutes '$(MINUTES)') $(if $(BASELINE),-baseline $(if $(RUN),,-docs docs/reliability.md)) $(if $(KEEP),-keep)
 
 .PHONY: simulate
-simulate: ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]
-	@CGO_ENABLED=0 $(GO) build -C promtest -trimpath -ldflags '$(LDFLAGS)' -o ../bin/promtest .
+simulate: bin/promtest ## judge all policies on the simulated pipeline, into docs/: make simulate [TRACES=dir]
 	@bin/promtest report --out docs $(if $(TRACES),--traces '$(TRACES)')
 
 .PHONY: page-test

@@ -9,7 +9,7 @@ import (
 )
 
 // beforeStop runs a command of the caller's while the whole loop still runs,
-// with the addresses of its parts in the environment. What it writes goes to
+// with the addresses of its parts and its folder in the environment. What it writes goes to
 // out; its failure is an error.
 func (l *loop) beforeStop(ctx context.Context, command string, out io.Writer) error {
 	c := exec.CommandContext(ctx, "sh", "-c", command)
@@ -19,7 +19,8 @@ func (l *loop) beforeStop(ctx context.Context, command string, out io.Writer) er
 		"HEADGATE_CONTROLLER_URL="+l.controllerURL,
 		"HEADGATE_COORDINATOR_URL="+l.pipelineURL,
 		"HEADGATE_SCALER_URL="+l.scalerURL,
-		"HEADGATE_SCALER_ADDRESS="+l.scalerAddress)
+		"HEADGATE_SCALER_ADDRESS="+l.scalerAddress,
+		"HEADGATE_LOOP_FOLDER="+l.dir)
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("run %q before the stop: %w", command, err)
 	}

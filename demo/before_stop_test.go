@@ -9,14 +9,14 @@ import (
 )
 
 func TestTheCommandBeforeTheStopFindsTheLoop(t *testing.T) {
-	l := &loop{prometheus: &promserver.Server{URL: "http://p"}, controllerURL: "http://c", pipelineURL: "http://l",
+	l := &loop{dir: "/f", prometheus: &promserver.Server{URL: "http://p"}, controllerURL: "http://c", pipelineURL: "http://l",
 		scalerURL: "http://s", scalerAddress: "s:1"}
 	var out bytes.Buffer
-	command := `echo $HEADGATE_PROMETHEUS_URL $HEADGATE_CONTROLLER_URL $HEADGATE_COORDINATOR_URL $HEADGATE_SCALER_URL $HEADGATE_SCALER_ADDRESS`
+	command := `echo $HEADGATE_PROMETHEUS_URL $HEADGATE_CONTROLLER_URL $HEADGATE_COORDINATOR_URL $HEADGATE_SCALER_URL $HEADGATE_SCALER_ADDRESS $HEADGATE_LOOP_FOLDER`
 	if err := l.beforeStop(t.Context(), command, &out); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), "http://p http://c http://l http://s s:1\n"; got != want {
+	if got, want := out.String(), "http://p http://c http://l http://s s:1 /f\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	out.Reset()

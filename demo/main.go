@@ -91,7 +91,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.prometheus, "prometheus", "", "path of the Prometheus server; the one on PATH where empty")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of Headgate's binaries")
 	flags.StringVar(&o.keep, "keep", "", "folder, not there yet, for all that the run leaves behind; a temporary one that is removed where empty")
-	flags.StringVar(&o.beforeStop, "before-stop", "", "shell command that is run at the end of a round that is judged, while everything still runs; it finds the addresses in HEADGATE_PROMETHEUS_URL, HEADGATE_CONTROLLER_URL, HEADGATE_COORDINATOR_URL, HEADGATE_SCALER_URL and HEADGATE_SCALER_ADDRESS (gRPC)")
+	flags.StringVar(&o.beforeStop, "before-stop", "", "shell command that is run at the end of a round that is judged, while everything still runs; it finds the addresses in HEADGATE_PROMETHEUS_URL, HEADGATE_CONTROLLER_URL, HEADGATE_COORDINATOR_URL, HEADGATE_SCALER_URL and HEADGATE_SCALER_ADDRESS (gRPC), and the folder with all files of the run in HEADGATE_LOOP_FOLDER")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

@@ -40,11 +40,35 @@ type Series struct {
 	Buckets []float64
 }
 
-// Catalog lists every series of every binary, each once. Whoever exports a
+// Section is what one part of the product exports.
+type Section struct {
+	Title    string
+	Binaries []string // that have the part in them, by their names in cmd
+	Series   []Series
+}
+
+// Sections lists every series of every binary, each once. Whoever exports a
 // series declares it here and builds its collector from here, so that docs,
 // dashboards and checks can be made from one list.
+func Sections() []Section {
+	pipeline := []string{"pipeline"}
+	return []Section{
+		{"Write queue", pipeline, writeQueueSeries()},
+		{"Providers", pipeline, coordinatorSeries()},
+		{"Sources, transforms, direct sinks", pipeline, pipelineSeries()},
+		{"Controller", []string{"controller"}, controllerSeries()},
+		{"External scaler", []string{"external-scaler"}, scalerSeries()},
+		{"Access to the ports", []string{"pipeline", "controller", "external-scaler"}, accessSeries()},
+	}
+}
+
+// Catalog lists the series of all sections.
 func Catalog() []Series {
-	return slices.Concat(coordinatorSeries(), writeQueueSeries(), pipelineSeries(), controllerSeries(), scalerSeries(), accessSeries())
+	var all []Series
+	for _, s := range Sections() {
+		all = append(all, s.Series...)
+	}
+	return all
 }
 
 // Find returns the series of that name from the catalog, and whether it is

@@ -25,6 +25,8 @@ const (
 	ScalerReplicasWanted = "headgate_scaler_replicas_wanted"
 	ScalerStoreBound     = "headgate_scaler_store_bound"
 	ScalerReplicaDrain   = "headgate_scaler_drain_per_replica_items_per_second"
+
+	ScalerBuildInfo = "headgate_scaler_build_info"
 )
 
 // Labels of the scaler's series.
@@ -65,5 +67,8 @@ func scalerSeries() []Series {
 			Help: "1 while more replicas are not asked for because the last ones did not raise the drain, else 0."},
 		{Name: ScalerReplicaDrain, Kind: Gauge, Labels: trigger,
 			Help: "Drain that one replica is held to be capable of; absent until it is known."},
+		{Name: ScalerBuildInfo, Kind: Gauge,
+			Labels: []string{"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
+			Help:   "1, with the version that the scaler was built from as labels."},
 	}
 }

@@ -13,7 +13,6 @@ const (
 	rulesFile = "deploy/prometheus/headgate.rules.yaml"
 	ruleFile  = "deploy/prometheus/prometheus-rule.yaml"
 	boards    = "deploy/grafana/dashboards"
-	runbooks  = "docs/runbooks"
 	chart     = "deploy/helm/headgate/files" // a chart reads nothing outside of its folder
 )
 

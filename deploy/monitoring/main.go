@@ -1,10 +1,10 @@
 // Monitoring writes what Headgate's monitoring is delivered as: the rules as an
 // object of prometheus-operator, the dashboards, and the copies of the chart; and
-// it checks dashboards, rules and runbooks on a loop that runs.
+// it checks dashboards, rules and the commands of pages on a loop that runs.
 //
 //	monitoring write ROOT    write all files anew; ROOT is the repository
 //	monitoring live ROOT     ask a running loop for everything that the
-//	                         dashboards show, and run the runbooks' commands
+//	                         dashboards show, and run the pages' commands
 //
 // Where the loop is, live reads from the environment, as "demo --before-stop"
 // sets it.
@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/headgate/headgate/deploy/monitoring/check"
 	"github.com/headgate/headgate/deploy/monitoring/rules"
+	"github.com/headgate/headgate/internal/pages"
 )
 
 //go:generate go run . write ../..
@@ -78,10 +80,10 @@ func write(root string) error {
 	return nil
 }
 
-// live checks the dashboards, the rules and the runbooks on the loop that the environment
+// live checks the dashboards, the rules and the pages' commands on the loop that the environment
 // names, and tells what it found.
 func live(ctx context.Context, root string, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	client, err := api.NewClient(api.Config{Address: os.Getenv("HEADGATE_PROMETHEUS_URL")})
 	if err != nil {
@@ -121,11 +123,45 @@ func live(ctx context.Context, root string, out io.Writer) error {
 	}
 	lines, problems := check.Live(ctx, server, all, started.StartTime, time.Now())
 	evaluated, wrong := check.LiveRules(ctx, server, file, time.Now())
-	said, more := check.Commands(ctx, filepath.Join(root, runbooks), append(os.Environ(), "USER=somebody",
-		"CONTROLLER="+os.Getenv("HEADGATE_CONTROLLER_URL"), "COORDINATOR="+os.Getenv("HEADGATE_COORDINATOR_URL"),
-		"SCALER="+os.Getenv("HEADGATE_SCALER_URL"), "SCALED_OBJECT=demo/pipeline"))
+	wrong = append(wrong, check.Exporters(ctx, server, time.Now())...)
+	said, more := commands(ctx, root)
 	for _, line := range slices.Concat(lines, evaluated, said) {
 		fmt.Fprintln(out, "monitoring:", line)
 	}
 	return errors.Join(slices.Concat(problems, wrong, more)...)
+}
+
+// commands runs the pages' commands for a loop in a copy of the repository, with
+// the programs that were built in it. The addresses that stand in the pages are
+// those of the usual ports.
+func commands(ctx context.Context, root string) (lines []string, problems []error) {
+	dir, err := os.MkdirTemp("", "headgate-pages-")
+	if err != nil {
+		return nil, []error{err}
+	}
+	defer os.RemoveAll(dir)
+	bin, err := filepath.Abs(filepath.Join(root, "bin"))
+	if err == nil {
+		err = pages.Copy(root, dir)
+	}
+	if err == nil {
+		err = os.Symlink(bin, filepath.Join(dir, "bin"))
+	}
+	if err != nil {
+		return nil, []error{err}
+	}
+	controller, coordinator := os.Getenv("HEADGATE_CONTROLLER_URL"), os.Getenv("HEADGATE_COORDINATOR_URL")
+	scaler, prometheus := os.Getenv("HEADGATE_SCALER_URL"), os.Getenv("HEADGATE_PROMETHEUS_URL")
+	// What demo sets is no setting of a program, but for these two.
+	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HEADGATE_") })
+	return check.Commands(ctx, root, pages.Session{
+		Dir: dir,
+		Environ: append(environ, "HEADGATE_CONTROLLER_URL="+controller, "HEADGATE_PROMETHEUS_URL="+prometheus, "PATH="+bin+":"+os.Getenv("PATH"), "USER=somebody",
+			"CONTROLLER="+controller, "COORDINATOR="+coordinator, "SCALER="+scaler, "SCALED_OBJECT=demo/pipeline",
+			"PROMETHEUS="+prometheus, "FOLDER="+os.Getenv("HEADGATE_LOOP_FOLDER")),
+		Edit: strings.NewReplacer(
+			"http://127.0.0.1:8080", controller, "http://127.0.0.1:9400", coordinator,
+			"http://127.0.0.1:8081", scaler, "http://127.0.0.1:9090", prometheus, "http://prometheus:9090", prometheus,
+		).Replace,
+	})
 }

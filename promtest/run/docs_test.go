@@ -41,7 +41,7 @@ func TestTheExampleOfTheHelpPasses(t *testing.T) {
 
 func TestTheDocumentationShowsWhatHappens(t *testing.T) {
 	shown := blocks(t)
-	example := shown["yaml"][0]
+	example := shown["yaml bars.yml"][0]
 	t.Chdir(t.TempDir())
 	for _, test := range []struct {
 		name, want string

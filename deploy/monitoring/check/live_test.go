@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/deploy/monitoring/check"
 	"github.com/headgate/headgate/deploy/monitoring/rules"
+	"github.com/headgate/headgate/internal/pages"
 )
 
 // server is a Prometheus that has a number for every expression but those that
@@ -139,25 +140,34 @@ func TestRulesThatCannotBeTrueOnAGoodLoopAreReported(t *testing.T) {
 }
 
 func TestCommandsOfPagesRunAfterThoseThatSetTheStage(t *testing.T) {
-	dir := t.TempDir()
+	root := t.TempDir()
 	page := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	page("README.md", "```sh\nexport WHO=${WHO:-nobody}\n```\n")
-	page("good.md", "```sh\ntest \"$WHO\" = ann && echo \"hello $WHO\"\n```\n\n```sh cluster\nfalse\n```\n\n```promql\nup\n```\n")
-	environ := []string{"PATH=" + os.Getenv("PATH"), "WHO=ann"}
-	if _, problems := check.Commands(t.Context(), dir, environ); len(problems) > 0 {
-		t.Errorf("good pages: %v", problems)
+	s := pages.Session{Dir: t.TempDir(), Environ: []string{"PATH=" + os.Getenv("PATH"), "WHO=ann"}}
+	page("README.md", "```sh\nfalse\n```\n")
+	if _, problems := check.Commands(t.Context(), root, s); len(problems) != 1 {
+		t.Errorf("pages without commands for a loop: %v", problems)
 	}
-	page("silent.md", "```sh\ntrue\n```\n")
-	page("wrong.md", "```sh\necho '[]' | grep provider\n```\n")
-	_, problems := check.Commands(t.Context(), dir, environ)
-	if len(problems) != 2 || !strings.Contains(errors.Join(problems...).Error(), "wrong.md") {
+	page("docs/runbooks/README.md", "```sh loop\nexport HELLO=hello WHO=${WHO:-nobody}\n```\n")
+	page("docs/runbooks/good.md", "```sh loop\ntest \"$WHO\" = ann && echo \"$HELLO $WHO\"\n```\n\n```sh cluster\nfalse\n```\n\n```promql\nup\n```\n")
+	page("docs/good.md", "```sh loop\necho \"${HELLO:-no stage}\" > said\n```\n\n```sh loop\ngrep 'no stage' said\n```\n")
+	if lines, problems := check.Commands(t.Context(), root, s); len(problems) > 0 || lines[0] != "4 blocks of commands of 3 pages ran" {
+		t.Errorf("good pages: %v, %v", lines, problems)
+	}
+	page("docs/silent.md", "```sh loop\ntrue\n```\n")
+	page("docs/wrong.md", "```sh loop\necho '[]' | grep provider\n```\n")
+	_, problems := check.Commands(t.Context(), root, s)
+	if len(problems) != 2 || !strings.Contains(errors.Join(problems...).Error(), "docs/wrong.md:1") {
 		t.Errorf("got %v, want that silent.md says nothing and wrong.md fails", problems)
 	}
-	if _, problems := check.Commands(t.Context(), t.TempDir(), environ); len(problems) == 0 {
+	if _, problems := check.Commands(t.Context(), t.TempDir(), s); len(problems) == 0 {
 		t.Error("an empty folder passed")
 	}
 }

@@ -1,64 +1,73 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/headgate/headgate/internal/pages"
 )
 
-// command finds the commands of a page that need no cluster. Those that do are
-// marked "sh cluster".
-var command = regexp.MustCompile("(?s)```sh\n(.*?)\n```")
+// runbooks is the page that sets the stage for the others in its folder.
+const runbooks = "docs/runbooks/README.md"
 
-// Commands runs the commands of the pages in a folder, those of each page after
-// those of README.md, which sets the stage, and reports pages whose commands
-// fail or say nothing. environ is that of the commands.
-func Commands(ctx context.Context, folder string, environ []string) (lines []string, problems []error) {
-	paths, err := filepath.Glob(filepath.Join(folder, "*.md"))
-	if err != nil || len(paths) == 0 {
-		return nil, []error{fmt.Errorf("no pages in %s: %v", folder, err)}
-	}
-	stage, err := commandsOf(filepath.Join(folder, "README.md"))
+// silent finds commands that need not say anything: they set variables, or write
+// into a file.
+var silent = regexp.MustCompile(`^(export |cd )|> \S+\s*$`)
+
+// Commands runs the commands of all pages of a repository that are marked "sh
+// loop", those of each page in one shell and those of the runbooks after the ones
+// of their index, and reports the ones that fail or say nothing. They begin in
+// the session's folder.
+func Commands(ctx context.Context, root string, s pages.Session) (lines []string, problems []error) {
+	all, err := pages.Read(root)
 	if err != nil {
 		return nil, []error{err}
 	}
-	ran := 0
-	for _, path := range paths {
-		own, err := commandsOf(path)
-		if err != nil {
-			problems = append(problems, err)
+	stage := ""
+	for _, p := range all {
+		for _, b := range p.Blocks {
+			if p.Path == runbooks && b.Commands(pages.Loop) {
+				stage += b.Text
+			}
+		}
+	}
+	ran, of := 0, 0
+	for _, p := range all {
+		var own []pages.Block
+		commands := 0
+		for _, b := range p.Blocks {
+			if b.File() || b.Commands(pages.Loop) {
+				own = append(own, b)
+			}
+			if b.Commands(pages.Loop) {
+				commands++
+			}
+		}
+		if commands == 0 {
 			continue
 		}
-		for _, text := range own {
-			c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", strings.Join(stage, "\n")+"\necho ---\n"+text)
-			c.Env = environ
-			var errors bytes.Buffer
-			c.Stderr = &errors
-			out, err := c.Output()
-			_, said, _ := strings.Cut(string(out), "---\n")
-			exports := strings.HasPrefix(text, "export ")
-			if err != nil || strings.TrimSpace(said) == "" && !exports {
-				problems = append(problems, fmt.Errorf("%s: %s\n%s%s(%v)", filepath.Base(path), text, said, &errors, err))
-			}
-			ran++
+		s.Stage = ""
+		if strings.HasPrefix(p.Path, "docs/runbooks/") && p.Path != runbooks {
+			s.Stage = stage
 		}
+		outcomes, err := s.Run(ctx, own)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", p.Path, err))
+		}
+		for _, o := range outcomes {
+			switch {
+			case o.Err != nil:
+				problems = append(problems, fmt.Errorf("%v: %s%s(%w)", o.Block, o.Text, o.Output, o.Err))
+			case strings.TrimSpace(o.Output) == "" && !silent.MatchString(o.Text):
+				problems = append(problems, fmt.Errorf("%v: %ssays nothing", o.Block, o.Text))
+			}
+		}
+		ran, of = ran+commands, of+1
 	}
-	return []string{fmt.Sprintf("%d commands of %d pages ran", ran, len(paths))}, problems
-}
-
-func commandsOf(path string) ([]string, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read a page: %w", err)
+	if ran == 0 {
+		problems = append(problems, fmt.Errorf("no page in %s has commands for a loop", root))
 	}
-	var all []string
-	for _, m := range command.FindAllStringSubmatch(string(data), -1) {
-		all = append(all, m[1])
-	}
-	return all, nil
+	return []string{fmt.Sprintf("%d blocks of commands of %d pages ran", ran, of)}, problems
 }
