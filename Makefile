@@ -57,9 +57,10 @@ dashboards-schema: ## check the dashboards against the types that Grafana 12 and
 	@cd deploy/monitoring/schema && npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent check
 
 .PHONY: test
-test: lint ## run all tests under the race detector, with a real Prometheus and PostgreSQL
+test: lint ## run all tests under the race detector, with a real Prometheus, PostgreSQL and Redis
 	@tools/setup compiler
 	@tools/setup postgresql
+	@tools/setup redis
 	@prometheus=$$(tools/setup prometheus); promtool=$$(tools/setup promtool); \
 	export HEADGATE_TEST_FILES=$$(find deploy docs -type f -print0 | sort -z | xargs -0 cksum | cksum); \
 	export HEADGATE_TEST_REPOSITORY=$$(git ls-files -z -co --exclude-standard | sort -z | xargs -0 cksum 2>/dev/null | cksum); \

@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
@@ -65,8 +66,12 @@ type counted interface{ Stats() writequeue.Stats }
 // comes behind it.
 func (p *Pipeline) build(policies map[string]NewPolicy) error {
 	for _, provider := range p.job.Providers {
+		shared, err := p.sharedBudget(provider)
+		if err != nil {
+			return fmt.Errorf("provider %s: %w", provider.Name, err)
+		}
 		if err := p.coordinator.Register(coordinator.Provider{
-			Name: provider.Name, BasePerSecond: provider.BasePerSecond, Burst: provider.Burst,
+			Name: provider.Name, BasePerSecond: provider.BasePerSecond, Burst: provider.Burst, Shared: shared,
 			FloorPerSecond: provider.FloorPerSecond, InitialShare: provider.InitialShare, CoolDown: provider.CoolDown,
 			BreakerFailures: provider.BreakerFailures, BreakerTimeout: provider.BreakerTimeout,
 			FailMode: coordinator.FailMode(provider.FailMode), SafeScale: p.job.Feedback.Scales.Soft,
@@ -115,6 +120,22 @@ func (p *Pipeline) build(policies map[string]NewPolicy) error {
 		}
 	}
 	return p.wireFeedback(policies)
+}
+
+// sharedBudget is the provider's budget on a server, nil where it has one of its
+// own. It connects when it is used.
+func (p *Pipeline) sharedBudget(provider job.Provider) (coordinator.SharedBudget, error) {
+	if provider.Shared == (redisbudget.Config{}) {
+		return nil, nil
+	}
+	budget, err := redisbudget.New(provider.Shared)
+	if err != nil {
+		return nil, err
+	}
+	p.budgets = append(p.budgets, budget)
+	p.log.Info("provider shares its budget with other replicas",
+		"provider", provider.Name, "key", provider.Shared.Key, "share_without_it", provider.InitialShare)
+	return budget, nil
 }
 
 // fastLoop reports whether a queue of the job throttles a provider.

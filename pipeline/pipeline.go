@@ -21,6 +21,7 @@ import (
 	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/coordinator/feedback"
+	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/internal/route"
 	"github.com/headgate/headgate/pipeline/fastloop"
 	"github.com/headgate/headgate/pipeline/job"
@@ -67,6 +68,7 @@ type Pipeline struct {
 	counted []counted
 	served  map[string][]route.Route // by address
 	stores  []*store
+	budgets []*redisbudget.Budget // that are shared with other replicas
 
 	stopping    context.Context // ends when the sources are to stop
 	stopSources context.CancelFunc
@@ -78,7 +80,8 @@ type Pipeline struct {
 }
 
 // New makes a pipeline of a job: it opens the dead letters and the journal, but
-// no port and no store, and starts nothing. Run, or else Close, gives all of them
+// no port and no store, and starts nothing but the drawing of budgets that are
+// shared. Run, or else Close, gives all of them
 // back.
 func New(ctx context.Context, j *job.Job, o Options) (*Pipeline, error) {
 	p := &Pipeline{job: j, log: o.Log, options: o, series: newSeries(), served: map[string][]route.Route{}}
@@ -136,6 +139,9 @@ func (p *Pipeline) Close() error {
 	p.stopServing()
 	p.coordinator.Close()
 	var errs []error
+	for _, b := range p.budgets {
+		errs = append(errs, b.Close())
+	}
 	for _, s := range p.stores {
 		errs = append(errs, s.close())
 	}

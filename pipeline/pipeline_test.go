@@ -30,7 +30,11 @@ import (
 	"github.com/headgate/headgate/writequeue/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.StopAfter(m)) }
+func TestMain(m *testing.M) {
+	// go-redis looks every second for a server that could not be reached, and sees
+	// only then that it was closed.
+	goleak.VerifyTestMain(pgtest.StopAfter(m), goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // logbook keeps what is logged, for tests that look for it.
 type logbook struct {

@@ -50,12 +50,14 @@ func leftBy(s coordinator.State) float64 {
 // together is the state of several replicas as if they were one. Rates, shares
 // and counts are sums; the scale is the mean by share, and an owner's the lowest
 // of those that it has put on any; the level, the breaker and the cool-downs are
-// the worst. The base rate is that of the budget which they share.
+// the worst. The base rate is that of the budget which they share. Those that draw
+// from a shared budget on a server have its rate and its burst once, together.
 func together(states map[string]coordinator.State) coordinator.State {
 	var all coordinator.State
 	scales := map[coordinator.Owner]coordinator.Scale{}
 	coolDowns := map[string]coordinator.CoolDown{}
 	weighted, same := 0.0, true
+	drawn, drawnBurst := 0.0, 0
 	for i, address := range slices.Sorted(maps.Keys(states)) {
 		s := states[address]
 		if i == 0 {
@@ -65,10 +67,14 @@ func together(states map[string]coordinator.State) coordinator.State {
 		same = same && s.Scale == all.Scale
 		weighted += s.Share * s.Scale
 		all.BasePerSecond = max(all.BasePerSecond, s.BasePerSecond)
-		all.Burst += s.Burst
+		if s.Shared != nil && s.Shared.State == coordinator.SharedConnected {
+			drawn, drawnBurst = max(drawn, s.EffectivePerSecond), max(drawnBurst, s.Burst)
+		} else {
+			all.EffectivePerSecond += s.EffectivePerSecond
+			all.Burst += s.Burst
+		}
 		all.FloorPerSecond += s.FloorPerSecond
 		all.Share += s.Share
-		all.EffectivePerSecond += s.EffectivePerSecond
 		all.Level = max(all.Level, s.Level)
 		all.Waiters += s.Waiters
 		all.Granted += s.Granted
@@ -85,6 +91,8 @@ func together(states map[string]coordinator.State) coordinator.State {
 			}
 		}
 	}
+	all.EffectivePerSecond += drawn
+	all.Burst += drawnBurst
 	if !same {
 		all.Scale = weighted / all.Share
 	}

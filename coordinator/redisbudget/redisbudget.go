@@ -15,10 +15,12 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/headgate/headgate/coordinator"
 	"github.com/headgate/headgate/internal/invalid"
@@ -48,6 +50,9 @@ const (
 	// Of the hold, a part is for using a token, and the rest for giving it back.
 	mostHold = 50 * time.Millisecond
 	forUse   = 0.7
+
+	// leastFill is how long the least burst takes to come in. Half of it is the hold.
+	leastFill = 20 * time.Millisecond
 
 	longestKey = 512
 )
@@ -82,6 +87,7 @@ func New(c Config) (*Budget, error) {
 	if err != nil {
 		return nil, err
 	}
+	logging.Disable() // it would write what it returns to standard error, too
 	// One call at a time; what was not answered in time is not asked again, for it
 	// may have been done, and its connection is closed.
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
@@ -107,16 +113,19 @@ func (c Config) Validate() error {
 	var errs []error
 	if _, err := redis.ParseURL(c.URL); err != nil {
 		// What it says may hold the password.
-		errs = append(errs, invalid.New("redis", "a URL that cannot be read", "redis://host:port, with user:password@ and a /database where need be, rediss:// or unix://"))
+		errs = append(errs, &invalid.Value{Field: "redis_url", Got: "not readable", Want: "redis://host:port, with user:password@ and a /database where need be, rediss:// or unix://"})
 	}
 	if c.Key == "" || len(c.Key) > longestKey {
-		errs = append(errs, invalid.New("key", c.Key, fmt.Sprintf("a key of 1 to %d bytes", longestKey)))
+		errs = append(errs, invalid.New("redis_key", c.Key, fmt.Sprintf("a key of 1 to %d bytes", longestKey)))
 	}
 	if !(c.BasePerSecond > 0 && c.BasePerSecond <= 1e9) {
 		errs = append(errs, invalid.New("base_per_second", c.BasePerSecond, "a number in (0, 1e9]"))
 	}
 	if c.Burst < 1 || c.Burst > 1e9 {
 		errs = append(errs, invalid.New("burst", c.Burst, "a whole number from 1 to 1e9"))
+	} else if least := math.Ceil(c.BasePerSecond * leastFill.Seconds()); float64(c.Burst) < least {
+		errs = append(errs, invalid.New("burst", c.Burst, fmt.Sprintf(
+			"at least %.0f for a shared budget, what comes in within %v at base_per_second: a token has to be of use for longer than an answer of the server takes", least, leastFill)))
 	}
 	return errors.Join(errs...)
 }

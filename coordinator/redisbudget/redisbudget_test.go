@@ -90,7 +90,7 @@ func TestConfigReportsEverythingThatIsWrong(t *testing.T) {
 	for _, v := range invalid.All(err) {
 		fields = append(fields, v.Field)
 	}
-	if diff := cmp.Diff([]string{"redis", "key", "base_per_second", "burst"}, fields); diff != "" {
+	if diff := cmp.Diff([]string{"redis_url", "redis_key", "base_per_second", "burst"}, fields); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
 	}
 	if strings.Contains(err.Error(), "secret") {

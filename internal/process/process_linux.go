@@ -22,9 +22,14 @@ type Spec struct {
 	Name   string // of the log file, without .log
 	Binary string
 	Args   []string
-	Env    []string // NAME=VALUE; PATH and HOME are added
-	Dir    string   // working directory; that of the log where empty
-	Log    string   // folder of the log file
+
+	// CalledAs is the name under which the binary runs, for one that is several
+	// programs by it; its own where empty.
+	CalledAs string
+
+	Env []string // NAME=VALUE; PATH and HOME are added
+	Dir string   // working directory; that of the log where empty
+	Log string   // folder of the log file
 
 	// As is whom it runs as, for a program that refuses to be root; nil is who
 	// we are.
@@ -58,6 +63,9 @@ func Start(s Spec) (*Process, error) {
 	}
 	defer out.Close()
 	p.cmd = exec.Command(s.Binary, s.Args...)
+	if s.CalledAs != "" {
+		p.cmd.Args[0] = s.CalledAs
+	}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = s.Dir, out, out
 	if s.Dir == "" {
 		p.cmd.Dir = s.Log

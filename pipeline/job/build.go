@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/trace"
 	"github.com/headgate/headgate/writequeue"
@@ -68,9 +70,34 @@ func (r *reader) providers(n *yaml.Node) []Provider {
 		if p.FloorPerSecond > p.BasePerSecond && p.BasePerSecond > 0 {
 			s.report("floor_per_second", p.FloorPerSecond, fmt.Sprintf("at most %s, which is %v", s.field("base_per_second"), p.BasePerSecond))
 		}
+		r.sharedBudget(s, &p, all)
 		all = append(all, p)
 	}
 	return all
+}
+
+// sharedBudget checks the settings of a budget that is kept on a server. The
+// providers before this one have theirs.
+func (r *reader) sharedBudget(s *section, p *Provider, before []Provider) {
+	if p.RedisURL == "" {
+		if p.RedisKey != "" {
+			s.report("redis_key", p.RedisKey, "no key without "+s.field("redis_url"))
+		}
+		return
+	}
+	p.Shared = redisbudget.Config{
+		URL: p.RedisURL, Key: cmp.Or(p.RedisKey, "headgate:budget:"+p.Name), BasePerSecond: p.BasePerSecond, Burst: p.Burst,
+	}
+	s.check(p.Shared.Validate())
+	if s.from["initial_share"].text == "" && !s.wrong["initial_share"] {
+		r.errs = append(r.errs, invalid.Missing(s.field("initial_share"),
+			"with redis_url the part of the budget that this replica has while the server is away: 1 divided by the most replicas that there may be"))
+	}
+	for _, other := range before {
+		if other.Shared.URL == p.Shared.URL && other.Shared.Key == p.Shared.Key {
+			s.report("redis_key", p.Shared.Key, "a key of its own, for "+other.Name+" has this one")
+		}
+	}
 }
 
 // feedback reads how the queue's level throttles a provider. Where there is no

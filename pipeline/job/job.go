@@ -10,6 +10,7 @@ package job
 import (
 	"time"
 
+	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/pressure"
 	"github.com/headgate/headgate/settings"
 	"github.com/headgate/headgate/trace"
@@ -41,12 +42,16 @@ type Provider struct {
 	BasePerSecond    float64       `env:"base_per_second" required:"true" min:"0.001" max:"1e9" help:"items per second at scale 1"`
 	Burst            int           `env:"burst" required:"true" min:"1" max:"1000000000" help:"items that may pass at once after a pause; the scale never changes it"`
 	FloorPerSecond   float64       `env:"floor_per_second, default=1" min:"0" max:"1e9" help:"items per second that pass at any scale; 0 parks the provider at scale 0"`
-	InitialShare     float64       `env:"initial_share, default=1" min:"0.0001" max:"1" help:"part of base_per_second that is this replica's until a controller gives it its share, where several replicas share the budget"`
+	InitialShare     float64       `env:"initial_share, default=1" min:"0.0001" max:"1" help:"part of base_per_second that is this replica's until a controller gives it its share, where several replicas share the budget; must be given with redis_url"`
+	RedisURL         string        `env:"redis_url" secret:"true" help:"Redis or Valkey server that keeps the budget for all replicas together, exactly: redis://user:password@host:port/database, rediss:// with TLS, or unix:///path; a budget of this replica's own where empty. While the server is away the replica has its share of the budget"`
+	RedisKey         string        `env:"redis_key" help:"key on that server; the replicas that give the same one share the budget, and give the same base_per_second and burst; headgate:budget: and the provider's name where empty"`
 	CoolDown         time.Duration `env:"cool_down, default=600s" min:"0s" max:"24h" help:"how long a triggered cool-down lasts where nothing else is said"`
 	BreakerFailures  int           `env:"breaker_failures, default=5" min:"1" max:"1000000" help:"failures in a row that open the provider's circuit breaker"`
 	BreakerTimeout   time.Duration `env:"breaker_timeout, default=60s" min:"1ms" max:"24h" help:"how long the breaker stays open before one call is let through"`
 	FailMode         string        `env:"fail_mode, default=safe" oneof:"hold open safe closed" help:"scale when the controller's lease has run out: the last one, 1, the SOFT scale, or 0"`
 	StartsInFailMode bool          `env:"start_in_fail_mode, default=true" help:"whether the provider comes up at its fail mode until the first decision or event"`
+
+	Shared redisbudget.Config // the budget on the server; its zero value where there is none
 }
 
 // Metrics holds the settings of the pipeline's HTTP server.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/pipeline/job"
 	"github.com/headgate/headgate/settings"
@@ -202,7 +203,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			"metrics: {port: 9}\nfeedback: {scale_sofd: 1}\n",
 		want: []string{
 			`jobs/job.yaml:1: nam is "x", want no such key: one of dag, feedback, metrics, mode, name, providers, when_done`,
-			`jobs/job.yaml:15: providers.ibkr.bust is "3", want no such key: one of base_per_second, breaker_failures, breaker_timeout, burst, cool_down, fail_mode, floor_per_second, initial_share, start_in_fail_mode`,
+			`jobs/job.yaml:15: providers.ibkr.bust is "3", want no such key: one of base_per_second, breaker_failures, breaker_timeout, burst, cool_down, fail_mode, floor_per_second, initial_share, redis_key, redis_url, start_in_fail_mode`,
 			`jobs/job.yaml:16: metrics.port is "9", want no such key: one of listen, shutdown_timeout`,
 			`jobs/job.yaml:7: dag.nodes.gate.batsch is "3", want no such key: one of batch, provider, type`,
 			`jobs/job.yaml:17: feedback.scale_sofd is "1", want no such key: one of enable_feedback, policy, provider_name, scale_hard, scale_ok, scale_soft`,
@@ -381,6 +382,21 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			`jobs/job.yaml:6: dag.nodes.b.path is "/v1/providers/x", want a path that the pipeline has no other use for, such as /v1/items`,
 		},
 	}, {
+		name: "shared budgets that cannot be",
+		file: strings.Replace(small, "  ibkr: {base_per_second: 500, burst: 100}", `
+  ibkr: {base_per_second: 500, burst: 9, redis_url: "me:tellnoone@redis", initial_share: 0.2}
+  alone: {base_per_second: 500, burst: 100, redis_url: "redis://redis:6379"}
+  same: {base_per_second: 500, burst: 100, redis_url: "redis://redis:6379", redis_key: "headgate:budget:alone", initial_share: 0.2}
+  keyed: {base_per_second: 500, burst: 100, redis_key: bars}`, 1),
+		environ: []string{"HEADGATE_JOB_PROVIDERS_KEYED_INITIAL_SHARE=0.5"},
+		want: []string{
+			`jobs/job.yaml:15: providers.ibkr.redis_url is not readable, want redis://host:port, with user:password@ and a /database where need be, rediss:// or unix://`,
+			`jobs/job.yaml:15: providers.ibkr.burst is 9, want at least 10 for a shared budget, what comes in within 20ms at base_per_second: a token has to be of use for longer than an answer of the server takes`,
+			`jobs/job.yaml:16: providers.alone.initial_share is missing, want with redis_url the part of the budget that this replica has while the server is away: 1 divided by the most replicas that there may be`,
+			`jobs/job.yaml:17: providers.same.redis_key is "headgate:budget:alone", want a key of its own, for alone has this one`,
+			`jobs/job.yaml:18: providers.keyed.redis_key is "bars", want no key without jobs/job.yaml:18: providers.keyed.redis_url`,
+		},
+	}, {
 		name: "a feedback provider that does not exist",
 		file: strings.Replace(strings.Replace(small, "ibkr:", "bulk:", 1), "{type: gate}", "{type: gate, provider: bulk}", 1),
 		want: []string{`jobs/job.yaml: feedback.provider_name is "ibkr", want one of the providers bulk`},
@@ -391,6 +407,44 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestASharedBudgetIsGivenByTheFileOrTheEnvironment(t *testing.T) {
+	const file = "redis://redis:6379/2"
+	shared := strings.Replace(small, "burst: 100", "burst: 100, initial_share: 0.2, redis_url: "+file, 1)
+	want := redisbudget.Config{URL: file, Key: "headgate:budget:ibkr", BasePerSecond: 500, Burst: 100}
+	j, err := load(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, j.Providers[0].Shared); diff != "" {
+		t.Error(diff)
+	}
+	want.URL, want.Key = "rediss://me:tellnoone@elsewhere:6380", "desk"
+	j, err = load(shared, "HEADGATE_JOB_PROVIDERS_IBKR_REDIS_URL="+want.URL, "HEADGATE_JOB_PROVIDERS_IBKR_REDIS_KEY=desk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, j.Providers[0].Shared); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestThePasswordOfABudgetIsNotRepeatedInAnError(t *testing.T) {
+	for _, url := range []string{
+		"http://me:tellnoone@redis:6379", "redis://me:tellnoone@redis:port", "redis://me:tellnoone@redis:6379/db", "me:tellnoone@redis", "redis://:tell%noone@redis",
+	} {
+		for _, file := range []string{"redis_url: '" + url + "'", "redis_urls: 'redis://" + url + "'", "redis_url: ['" + url + "', 1]", "redis_url: {a: '" + url + "'}"} {
+			_, err := load(strings.Replace(small, "burst: 100", "burst: 100, initial_share: 0.2, "+file, 1))
+			if err == nil || strings.Contains(err.Error(), "noone") {
+				t.Errorf("%s: got %v, want an error without the password", file, err)
+			}
+		}
+		_, err := load(small, "HEADGATE_JOB_PROVIDERS_IBKR_INITIAL_SHARE=0.2", "HEADGATE_JOB_PROVIDERS_IBKR_REDIS_URL="+url)
+		if err == nil || strings.Contains(err.Error(), "noone") {
+			t.Errorf("%s by the environment: got %v, want an error without the password", url, err)
+		}
 	}
 }
 
