@@ -103,6 +103,32 @@ func TestALeaseIsALock(t *testing.T) {
 	})
 }
 
+func TestALateRequestChangesNothingThoughAnotherHeldTheLeaseBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := started(t, ibkr())
+		apply(t, c, lease("a", 4, 0.9))
+		apply(t, c, lease("a", 5, 0.3))
+		time.Sleep(15 * time.Second)
+		apply(t, c, lease("b", 1, 0.2))
+		time.Sleep(15 * time.Second)
+		before := state(t, c, "ibkr")
+		if _, err := c.Apply("ibkr", lease("a", 4, 0.9)); err == nil {
+			t.Error("an older sequence counts, because another holder was there since")
+		}
+		apply(t, c, lease("a", 5, 0.3)) // which it was told already
+		if after := state(t, c, "ibkr"); after.Version != before.Version || after.Scale != 0.5 {
+			t.Errorf("the state is %+v, want the fail mode as it was", after)
+		}
+		for i := range 2 * mostHolders { // of controllers with a new name at each start
+			apply(t, c, lease(strings.Repeat("x", i+1), 1, 0.1))
+			time.Sleep(15 * time.Second)
+		}
+		if n := len(c.gates.Load().find("ibkr").newest); n > mostHolders {
+			t.Errorf("%d holders are remembered", n)
+		}
+	})
+}
+
 func TestALeaseThatRunsOutLeavesTheFailModeBehind(t *testing.T) {
 	for _, test := range []struct {
 		mode FailMode

@@ -155,7 +155,7 @@ type gate struct {
 	share     float64 // of the base rate, in (0, 1]; outlives the lease that set it
 	scales    map[Owner]entry
 	coolDowns map[string]time.Duration // by scope: until when, on the coordinator's clock
-	last      ScaleRequest             // the controller's newest, also after its lease ran out
+	newest    []ScaleRequest           // of each controller that held the lease, also after that; the newest at the end
 	timer     *time.Timer              // fires when the bucket or a lease has something to do
 	closed    bool
 	version   uint64 // rises with every change that Watch tells of

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/internal/invalid"
@@ -152,7 +153,7 @@ func (g *gate) apply(r ScaleRequest) error {
 		if repeated {
 			return nil
 		}
-		g.last = r
+		g.remember(r)
 		g.share = r.Share
 	}
 	e := entry{
@@ -173,15 +174,40 @@ func (g *gate) mayLease(r ScaleRequest, now time.Duration) (repeated bool, err e
 	if e.holder != "" && e.holder != r.Holder {
 		return false, &ConflictError{Holder: e.holder, Sequence: e.sequence, ExpiresIn: e.expires - now}
 	}
+	newest, known := g.newestOf(r.Holder)
 	switch {
-	case r.Holder != g.last.Holder || r.Sequence > g.last.Sequence:
+	case !known || r.Sequence > newest.Sequence:
 		return false, nil
-	case r == g.last:
+	case r == newest:
 		return true, nil
 	}
 	return false, &ConflictError{
-		Holder: r.Holder, Sequence: g.last.Sequence, ExpiresIn: max(0, e.expires-now), Stale: true,
+		Holder: r.Holder, Sequence: newest.Sequence, ExpiresIn: max(0, e.expires-now), Stale: true,
 	}
+}
+
+// mostHolders is how many holders are remembered. A controller that is started
+// again may have another name.
+const mostHolders = 32
+
+// newestOf is the newest request of a holder that was in force, if it is
+// remembered.
+func (g *gate) newestOf(holder string) (ScaleRequest, bool) {
+	i := slices.IndexFunc(g.newest, func(r ScaleRequest) bool { return r.Holder == holder })
+	if i < 0 {
+		return ScaleRequest{}, false
+	}
+	return g.newest[i], true
+}
+
+// remember makes a request the newest of its holder, and forgets the holder whose
+// last one is the longest ago where there are too many.
+func (g *gate) remember(r ScaleRequest) {
+	g.newest = slices.DeleteFunc(g.newest, func(old ScaleRequest) bool { return old.Holder == r.Holder })
+	if len(g.newest) == mostHolders {
+		g.newest = slices.Delete(g.newest, 0, 1)
+	}
+	g.newest = append(g.newest, r)
 }
 
 // put sets an owner's scale, and is told whether the share was changed with it.
