@@ -20,7 +20,7 @@ import (
 // Each program is run again with clocks of the controllers that are minutes apart,
 // and has to come to the same.
 func TestLeasesDoWhatTheObviousLockDoes(t *testing.T) {
-	const rounds = 50 // of as many programs as rapid runs
+	const rounds = 10 // of as many programs as rapid runs
 	for range rounds {
 		rapid.Check(t, leasesDoWhatTheObviousLockDoes(t))
 	}
