@@ -138,11 +138,12 @@ func (p *Pipeline) sharedBudget(provider job.Provider) (coordinator.SharedBudget
 	return budget, nil
 }
 
-// fastLoop reports whether a queue of the job throttles a provider.
+// fastLoop reports whether a queue throttles a provider: one of the job, or that
+// of another pipeline whose gate the job is.
 func (p *Pipeline) fastLoop() bool {
-	return p.job.Feedback.Enable && slices.ContainsFunc(p.job.Nodes, func(n job.Node) bool {
+	return p.job.Feedback.Enable && (p.job.Mode == job.ModeGate || slices.ContainsFunc(p.job.Nodes, func(n job.Node) bool {
 		return n.Role == job.RoleWriteQueue
-	})
+	}))
 }
 
 // wireFeedback lets the queues throttle the job's provider: by their events
@@ -150,7 +151,7 @@ func (p *Pipeline) fastLoop() bool {
 func (p *Pipeline) wireFeedback(policies map[string]NewPolicy) error {
 	f := p.job.Feedback
 	switch {
-	case len(p.queues) == 0:
+	case len(p.queues) == 0 && p.job.Mode != job.ModeGate:
 		p.log.Info("feedback is off", "why", "the job has no write queue")
 		return nil
 	case !f.Enable:
@@ -159,7 +160,7 @@ func (p *Pipeline) wireFeedback(policies map[string]NewPolicy) error {
 	}
 	p.log.Info("feedback is on", "provider", f.ProviderName, "policy", f.Policy)
 	if follows, ok := policies[f.Policy]; ok {
-		handler := feedback.NewHandler(p.coordinator, follows(f.Scales), 0, f.ProviderName)
+		handler := feedback.NewHandler(p.coordinator, follows(f.Scales), f.EventTTL, f.ProviderName)
 		p.bus.Subscribe("provider", handler.Handle)
 		return nil
 	}

@@ -294,9 +294,13 @@ func (p *Pipeline) startQueues(ctx context.Context) *task {
 }
 
 // startSources lets the sources bring items in until they are to stop. One that
-// fails stops the others; those that wait for requests never come to an end.
+// fails stops the others; those that wait for requests never come to an end, and
+// neither does a gate alone, whose items are elsewhere.
 func (p *Pipeline) startSources() *task {
 	var run []func(context.Context) error
+	if p.job.Mode == job.ModeGate {
+		run = append(run, forever)
+	}
 	for _, s := range p.sources {
 		if s.run == nil {
 			run = append(run, forever)

@@ -346,6 +346,43 @@ providers: {ibkr: {base_per_second: 1000, burst: 100}}
 	}
 }
 
+// feedback sends an event over HTTP.
+func (r *running) feedback(t *testing.T, level string) {
+	t.Helper()
+	body := `{"coordinator_id": "theirs", "queue_size": 90, "capacity": 100, "level": "` + level + `"}`
+	answer, err := http.Post(r.url+"/v1/feedback", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusNoContent {
+		t.Errorf("an event is answered %s", answer.Status)
+	}
+}
+
+func TestAGateAloneIsThrottledByTheEventsOfOthers(t *testing.T) {
+	r := run(t, t.TempDir(), "{mode: gate, name: ours, providers: {ibkr: {base_per_second: 1000, burst: 100}}}", pipeline.Options{})
+	r.scales(t, "ibkr", 0.5) // its fail mode, for nobody has spoken yet
+	for _, word := range []struct {
+		level string
+		scale float64
+	}{{"ok", 1}, {"soft", 0.5}, {"hard", 0}, {"ok", 1}} {
+		r.feedback(t, word.level)
+		r.scales(t, "ibkr", word.scale)
+	}
+	if s := r.end(t); !s.Conserved || s.Accepted != 0 {
+		t.Errorf("summary %+v, want one of no items", s)
+	}
+}
+
+func TestAWordThatIsNotRepeatedExpiresAtAGateAlone(t *testing.T) {
+	r := run(t, t.TempDir(), "{mode: gate, name: ours, providers: {ibkr: {base_per_second: 1000, burst: 100, start_in_fail_mode: false}}}",
+		pipeline.Options{}, "MDP_FB_EVENT_TTL=100ms", "MDP_FB_SCALE_SOFT=0.4")
+	r.scales(t, "ibkr", 1)
+	r.feedback(t, "hard")
+	r.scales(t, "ibkr", 0.4) // the fail mode, after the word's time
+}
+
 // rows counts what is in the SQLite database.
 func rows(t *testing.T, dir string) int {
 	t.Helper()

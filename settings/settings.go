@@ -187,7 +187,10 @@ type Feedback struct {
 	Enable       bool   `env:"MDP_FB_ENABLE_FEEDBACK, default=true" help:"whether the write queue's level throttles the provider in the process"`
 	ProviderName string `env:"MDP_FB_PROVIDER_NAME, default=ibkr" help:"provider that the feedback throttles"`
 	Policy       string `env:"MDP_FB_POLICY, default=step" help:"law of the in-process feedback: step, which follows the queue's events; linear, exponential, pid or drain, which look at the queue 50 times a second; or one that the program registers"`
-	Scales       Scales
+
+	EventTTL time.Duration `env:"MDP_FB_EVENT_TTL, default=0s" min:"0s" max:"1h" help:"how long an event counts without another one of the same coordinator in a job of the mode gate, after which the provider goes to its fail mode; 0s is until the next one"`
+
+	Scales Scales
 }
 
 // Scales are those of the step policy, one for each level.

@@ -17,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator/redisbudget"
 	"github.com/headgate/headgate/internal/invalid"
 	"github.com/headgate/headgate/trace"
@@ -51,7 +52,17 @@ func (r *reader) job(root *yaml.Node) *Job {
 	s = r.fill("metrics", metrics.line, r.entries("metrics", metrics.value), &j.Metrics)
 	s.address("listen", j.Metrics.Listen)
 
-	graph := r.graph(of("dag"), &j)
+	graph := &graph{}
+	if dag := of("dag"); j.Mode != ModeGate {
+		graph = r.graph(dag, &j)
+	} else {
+		if dag.value != nil {
+			r.report(r.at(dag.line, "dag"), describe(dag.value), "none: a job of the mode gate has no graph")
+		}
+		if len(j.Providers) == 0 {
+			r.errs = append(r.errs, invalid.Missing(r.at(of("providers").line, "providers"), "at least one, which is what a job of the mode gate is for"))
+		}
+	}
 	j.Nodes = graph.sorted()
 	r.feedback(of("feedback"), &j, graph)
 	return &j
@@ -101,7 +112,8 @@ func (r *reader) sharedBudget(s *section, p *Provider, before []Provider) {
 }
 
 // feedback reads how the queue's level throttles a provider. Where there is no
-// write queue there is no feedback, and the provider need not exist.
+// write queue there is no feedback, and the provider need not exist; but to a
+// gate alone the queues of others send theirs.
 func (r *reader) feedback(e entry, j *Job, g *graph) {
 	s := r.fill("feedback", e.line, r.entries("feedback", e.value), &j.Feedback)
 	f := &j.Feedback
@@ -114,7 +126,14 @@ func (r *reader) feedback(e entry, j *Job, g *graph) {
 	if f.Scales.Hard > f.Scales.Soft {
 		s.report("scale_hard", f.Scales.Hard, fmt.Sprintf("at most %s, which is %v", s.field("scale_soft"), f.Scales.Soft))
 	}
-	if f.Enable && g.has(RoleWriteQueue) {
+	alone := j.Mode == ModeGate
+	if alone && f.Policy != policy.StepName && slices.Contains(policy.Names(), f.Policy) {
+		s.report("policy", f.Policy, policy.StepName+" in a job of the mode gate, which has no queue to look at")
+	}
+	if !alone && f.EventTTL > 0 {
+		s.report("event_ttl", f.EventTTL, "0s in a job with a graph, whose own queue tells no more than changes")
+	}
+	if f.Enable && (alone || g.has(RoleWriteQueue)) {
 		r.provider(s, "provider_name", f.ProviderName, j.Providers)
 	}
 }

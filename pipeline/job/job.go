@@ -28,9 +28,13 @@ type Job struct {
 	Nodes     []Node // each after all that feed it
 }
 
+// ModeGate is the mode of a job without a graph: its providers are for pipelines
+// elsewhere, which acquire tokens and send feedback over HTTP.
+const ModeGate = "gate"
+
 // Top holds the keys that stand at the top of the file.
 type Top struct {
-	Mode     string `env:"mode, default=dag" oneof:"dag" help:"what the job is; there is one mode"`
+	Mode     string `env:"mode, default=dag" oneof:"dag gate" help:"what the job is: a graph, or the gate alone, whose providers are served over HTTP to pipelines elsewhere"`
 	Name     string `env:"name" required:"true" help:"name of the job; the coordinator_id of its write queue"`
 	WhenDone string `env:"when_done, default=stop" oneof:"stop stay" help:"what happens when all sources have come to their end: the queue is emptied and the job stops, or it stays until it is told to stop"`
 }

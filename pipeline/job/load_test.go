@@ -206,7 +206,7 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			`jobs/job.yaml:15: providers.ibkr.bust is "3", want no such key: one of base_per_second, breaker_failures, breaker_timeout, burst, cool_down, fail_mode, floor_per_second, initial_share, redis_key, redis_url, start_in_fail_mode`,
 			`jobs/job.yaml:16: metrics.port is "9", want no such key: one of listen, shutdown_timeout`,
 			`jobs/job.yaml:7: dag.nodes.gate.batsch is "3", want no such key: one of batch, provider, type`,
-			`jobs/job.yaml:17: feedback.scale_sofd is "1", want no such key: one of enable_feedback, policy, provider_name, scale_hard, scale_ok, scale_soft`,
+			`jobs/job.yaml:17: feedback.scale_sofd is "1", want no such key: one of enable_feedback, event_ttl, policy, provider_name, scale_hard, scale_ok, scale_soft`,
 		},
 	}, {
 		name: "values of every kind, in the file and in the environment",
@@ -242,6 +242,24 @@ func TestWhatIsWrongIsSaidWithLineKeyValueAndWhatIsRight(t *testing.T) {
 			`jobs/job.yaml:4: dag.nodes.s.url is missing, want a value`,
 			`jobs/job.yaml:5: dag.nodes.f.field is missing, want a value`,
 		},
+	}, {
+		name: "a gate alone with a graph, and with what only a queue of its own could give it",
+		file: "mode: gate\n" + small + "feedback: {policy: linear}\n",
+		want: []string{
+			`jobs/job.yaml:4: dag is "a mapping", want none: a job of the mode gate has no graph`,
+			`jobs/job.yaml:16: feedback.policy is "linear", want step in a job of the mode gate, which has no queue to look at`,
+		},
+	}, {
+		name: "a gate alone without a provider",
+		file: "mode: gate\nname: ours\n",
+		want: []string{
+			`jobs/job.yaml: providers is missing, want at least one, which is what a job of the mode gate is for`,
+			`jobs/job.yaml: feedback.provider_name is "ibkr", want one of the providers, of which the job has none`,
+		},
+	}, {
+		name: "an expiry of events in a job with a queue of its own",
+		file: small + "feedback: {event_ttl: 30s}\n",
+		want: []string{`jobs/job.yaml:15: feedback.event_ttl is 30s, want 0s in a job with a graph, whose own queue tells no more than changes`},
 	}, {
 		name: "variables that no key has, and two for one key",
 		file: small,
