@@ -61,6 +61,7 @@ test: lint ## run all tests under the race detector, with a real Prometheus, Pos
 	@tools/setup compiler
 	@tools/setup postgresql
 	@tools/setup redis
+	@tools/setup python
 	@prometheus=$$(tools/setup prometheus); promtool=$$(tools/setup promtool); \
 	export HEADGATE_TEST_FILES=$$(find deploy docs -type f -print0 | sort -z | xargs -0 cksum | cksum); \
 	export HEADGATE_TEST_REPOSITORY=$$(git ls-files -z -co --exclude-standard | sort -z | xargs -0 cksum 2>/dev/null | cksum); \
