@@ -9,6 +9,8 @@ const (
 	TransformKept   = "pipeline_transform_items_kept_total"
 	TransformGone   = "pipeline_transform_items_removed_total"
 	DirectSinkItems = "pipeline_direct_sink_items_total"
+
+	PipelineBuildInfo = "headgate_build_info"
 )
 
 // LabelNode names a node of the pipeline's graph.
@@ -31,5 +33,8 @@ func pipelineSeries() []Series {
 			Help: "Items that a transform removed."},
 		{Name: DirectSinkItems, Kind: Counter, Labels: []string{LabelNode, LabelResult},
 			Help: "Items that went to a sink without a write queue, by what became of them: written or dropped."},
+		{Name: PipelineBuildInfo, Kind: Gauge,
+			Labels: []string{"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
+			Help:   "1, with the version that the pipeline was built from as labels."},
 	}
 }
