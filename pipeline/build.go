@@ -65,6 +65,9 @@ type counted interface{ Stats() writequeue.Stats }
 // build makes all parts of the job, the last nodes first, for each needs what
 // comes behind it.
 func (p *Pipeline) build(policies map[string]NewPolicy) error {
+	if len(p.job.LeftOut) > 0 {
+		p.log.Info("nodes are left out, for this process does a part of a durable queue's work", "nodes", strings.Join(p.job.LeftOut, ", "))
+	}
 	for _, provider := range p.job.Providers {
 		shared, err := p.sharedBudget(provider)
 		if err != nil {
@@ -106,7 +109,7 @@ func (p *Pipeline) build(policies map[string]NewPolicy) error {
 				stages[n.Name] = p.direct(n.Name, sinks[n.Name])
 			}
 		case job.RoleWriteQueue:
-			stages[n.Name], err = p.queue(n.Settings.(*job.WriteQueue), sinks[n.Next[0]])
+			stages[n.Name], err = p.queue(n, sinks)
 		case job.RoleTransform:
 			stages[n.Name], err = p.transform(n, next())
 		case job.RoleGate:
@@ -141,9 +144,15 @@ func (p *Pipeline) sharedBudget(provider job.Provider) (coordinator.SharedBudget
 // fastLoop reports whether a queue throttles a provider: one of the job, or that
 // of another pipeline whose gate the job is.
 func (p *Pipeline) fastLoop() bool {
-	return p.job.Feedback.Enable && (p.job.Mode == job.ModeGate || slices.ContainsFunc(p.job.Nodes, func(n job.Node) bool {
-		return n.Role == job.RoleWriteQueue
-	}))
+	return p.job.Feedback.Enable && (p.job.Mode == job.ModeGate || p.someQueue((*job.WriteQueue).Accepts))
+}
+
+// someQueue reports whether something is so for a queue of the job.
+func (p *Pipeline) someQueue(is func(*job.WriteQueue) bool) bool {
+	return slices.ContainsFunc(p.job.Nodes, func(n job.Node) bool {
+		q, isQueue := n.Settings.(*job.WriteQueue)
+		return isQueue && is(q)
+	})
 }
 
 // wireFeedback lets the queues throttle the job's provider: by their events
@@ -153,6 +162,9 @@ func (p *Pipeline) wireFeedback(policies map[string]NewPolicy) error {
 	switch {
 	case len(p.queues) == 0 && p.job.Mode != job.ModeGate:
 		p.log.Info("feedback is off", "why", "the job has no write queue")
+		return nil
+	case len(p.queues) > 0 && !p.someQueue((*job.WriteQueue).Accepts):
+		p.log.Info("feedback is off", "why", "no items enter a write queue here")
 		return nil
 	case !f.Enable:
 		p.log.Info("feedback is off", "why", "enable_feedback is false")
@@ -189,18 +201,43 @@ const (
 	fastLoopWindow = time.Second
 )
 
-// queue makes a write queue in front of a sink.
-func (p *Pipeline) queue(s *job.WriteQueue, sink writequeue.Sink) (stage, error) {
-	dead, err := deadletter.NewFile(s.DeadLetterPath)
-	if err != nil {
-		return nil, err
-	}
-	q, err := writequeue.New(s.Config, sink, dead, p.bus.Publish, p.log)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.series.registry.Register(q); err != nil {
-		return nil, err
+// queue is a write queue, in the memory of this process or durable.
+type queue interface {
+	Put(ctx context.Context, items ...writequeue.Item) (accepted int, err error)
+	Run(ctx context.Context) error
+	Empty(ctx context.Context) (bool, error)
+	Stats() writequeue.Stats
+	Health() writequeue.Health
+}
+
+// queue makes a write queue in front of its sink.
+func (p *Pipeline) queue(n job.Node, sinks map[string]*store) (stage, error) {
+	s := n.Settings.(*job.WriteQueue)
+	var q queue
+	if s.Is() {
+		var sink writequeue.Sink
+		if s.Writes() {
+			sink = sinks[n.Next[0]]
+		}
+		d, err := p.durable(n.Name, s, sink)
+		if err != nil {
+			return nil, err
+		}
+		p.durables = append(p.durables, d)
+		q = d
+	} else {
+		dead, err := deadletter.NewFile(s.DeadLetterPath)
+		if err != nil {
+			return nil, err
+		}
+		inMemory, err := writequeue.New(s.Config, sinks[n.Next[0]], dead, p.bus.Publish, p.log)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.series.registry.Register(inMemory); err != nil {
+			return nil, err
+		}
+		q = inMemory
 	}
 	p.queues = append(p.queues, q)
 	p.marks = append(p.marks, s.Config.Marks)

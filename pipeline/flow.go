@@ -27,7 +27,7 @@ type stage interface {
 }
 
 // queueStage is where items leave their source's goroutine.
-type queueStage struct{ queue *writequeue.Queue }
+type queueStage struct{ queue queue }
 
 func (s queueStage) put(ctx context.Context, items []writequeue.Item) (int, error) {
 	return s.queue.Put(ctx, items...)

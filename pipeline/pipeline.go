@@ -62,7 +62,7 @@ type Pipeline struct {
 	granted     atomic.Uint64    // items
 
 	sources []source
-	queues  []*writequeue.Queue
+	queues  []queue
 	marks   []writequeue.Marks // of the queues
 	fast    *fastloop.Loop     // nil where the feedback follows events, or is off
 	counted []counted
@@ -70,12 +70,15 @@ type Pipeline struct {
 	stores  []*store
 	budgets []*redisbudget.Budget // that are shared with other replicas
 
+	durables []*durable // of the queues
+
 	stopping    context.Context // ends when the sources are to stop
 	stopSources context.CancelFunc
 	serving     context.Context // ends when requests in progress are to end
 	stopServing context.CancelFunc
 	started     time.Time
-	opened      atomic.Bool // all stores are open
+	storesOpen  atomic.Bool // all stores are open
+	opened      atomic.Bool // and all durable queues
 	ready       atomic.Bool
 }
 
@@ -142,6 +145,9 @@ func (p *Pipeline) Close() error {
 	for _, b := range p.budgets {
 		errs = append(errs, b.Close())
 	}
+	for _, d := range p.durables {
+		errs = append(errs, d.close())
+	}
 	for _, s := range p.stores {
 		errs = append(errs, s.close())
 	}
@@ -152,13 +158,15 @@ func (p *Pipeline) Close() error {
 }
 
 // Run runs the job until ctx ends, or all sources have come to their end and
-// the job is to stop then, or something fails. First it waits for the stores; see
-// openStores. In the end it stops, in this order: the sources; the queues, each of
-// which is emptied within its time limit and gives what is left to the dead
-// letters; the HTTP servers; the stores.
+// the job is to stop then, or something fails. First it waits for the stores and
+// the durable queues; see openAll. In the end it stops, in this order: the sources;
+// the queues, each of which is emptied within its time limit and gives what is left
+// to the dead letters, but for a durable one, which keeps it; the HTTP servers; the
+// durable queues' servers; the stores.
 //
 // When the sources ended by themselves the queues are emptied without a limit
-// before that, until ctx ends.
+// before that, until ctx ends. A job that writes what other processes put into a
+// queue has no end of its own.
 func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	p.started = time.Now()
 	servers, err := p.listen()
@@ -166,7 +174,7 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 		return p.Summary(), errors.Join(err, p.Close())
 	}
 	guarding := start(context.WithoutCancel(ctx), p.options.Access.Run)
-	opening := start(ctx, p.openStores)
+	opening := start(ctx, p.openAll)
 	select {
 	case <-opening.done:
 		err = opening.err
@@ -187,7 +195,7 @@ func (p *Pipeline) Run(ctx context.Context) (Summary, error) {
 	summary := p.Summary()
 	summary.log(p.log)
 	if !summary.Conserved {
-		err = errors.Join(err, errors.New("items are not accounted for: accepted is not the sum of what became of them"))
+		err = errors.Join(err, errors.New("items are not accounted for: what was accepted, or taken out of a durable queue, is not the sum of what became of it"))
 	}
 	return summary, err
 }
@@ -229,7 +237,7 @@ func (p *Pipeline) wait(ctx context.Context, servers *servers, queues, sources *
 	// comes about, and a twentieth of a second matters to nobody here.
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for p.job.WhenDone == "stay" || p.waiting() > 0 {
+	for p.job.WhenDone == "stay" || !p.empty(ctx) {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -243,11 +251,14 @@ func (p *Pipeline) wait(ctx context.Context, servers *servers, queues, sources *
 	return nil
 }
 
-func (p *Pipeline) waiting() (items uint64) {
+// empty reports whether it is known that nothing waits in any queue.
+func (p *Pipeline) empty(ctx context.Context) bool {
 	for _, q := range p.queues {
-		items += q.Stats().Waiting
+		if is, err := q.Empty(ctx); err != nil || !is {
+			return false // a durable queue that does not answer says so in the log
+		}
 	}
-	return items
+	return true
 }
 
 // task is goroutines that are stopped and waited for together.
@@ -294,11 +305,12 @@ func (p *Pipeline) startQueues(ctx context.Context) *task {
 }
 
 // startSources lets the sources bring items in until they are to stop. One that
-// fails stops the others; those that wait for requests never come to an end, and
-// neither does a gate alone, whose items are elsewhere.
+// fails stops the others. Those that wait for requests never come to an end, nor do
+// other processes that put items into a queue, nor a gate alone, whose items are
+// elsewhere.
 func (p *Pipeline) startSources() *task {
 	var run []func(context.Context) error
-	if p.job.Mode == job.ModeGate {
+	if p.job.Mode == job.ModeGate || p.someQueue(func(q *job.WriteQueue) bool { return !q.Accepts() }) {
 		run = append(run, forever)
 	}
 	for _, s := range p.sources {

@@ -60,8 +60,10 @@ func (p *Pipeline) isReady(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case p.ready.Load():
 		p.tellHealth(w, http.StatusOK, "ready")
-	case !p.opened.Load():
+	case !p.storesOpen.Load():
 		p.tellHealth(w, http.StatusServiceUnavailable, "waiting for the store")
+	case !p.opened.Load():
+		p.tellHealth(w, http.StatusServiceUnavailable, "waiting for the durable queue")
 	default:
 		p.tellHealth(w, http.StatusServiceUnavailable, "starting or stopping")
 	}

@@ -57,54 +57,69 @@ func (s *store) close() error {
 }
 
 const (
-	// openTimeout bounds one try to open a store.
+	// openTimeout bounds one try to open a store or a durable queue.
 	openTimeout = 10 * time.Second
 
 	// Between two tries.
 	openAgainFirst, openAgainMost = 100 * time.Millisecond, 2 * time.Second
 
-	// waitLogged is how often the log repeats that a store is waited for.
+	// waitLogged is how often the log repeats what is waited for.
 	waitLogged = time.Minute
 )
 
-// openStores opens the stores, one after another. One that cannot be reached is
-// waited for, until ctx ends: a pipeline may well start before its store does.
-// What no waiting mends is an error, such as a table that cannot be used.
-func (p *Pipeline) openStores(ctx context.Context) error {
+// openAll opens the stores and then the durable queues, one after another. What
+// cannot be reached is waited for, until ctx ends: a pipeline may well start before
+// its store does. What no waiting mends is an error, such as a table that cannot be
+// used.
+func (p *Pipeline) openAll(ctx context.Context) error {
 	for _, s := range p.stores {
-		if err := p.openStore(ctx, s); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("node %s: %w", s.node.Name, err)
+		if err := p.openOne(ctx, "store", s.node.Name, s.open); err != nil {
+			return unlessOver(ctx, err)
+		}
+	}
+	p.storesOpen.Store(true)
+	for _, d := range p.durables {
+		if err := p.openOne(ctx, "durable queue", d.node, d.open); err != nil {
+			return unlessOver(ctx, err)
 		}
 	}
 	p.opened.Store(true)
 	return nil
 }
 
-func (p *Pipeline) openStore(ctx context.Context, s *store) error {
+// unlessOver is the error, or nil where ctx's end is why there is one.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (p *Pipeline) openOne(ctx context.Context, what, node string, open func(context.Context) error) error {
 	var logged time.Time
 	waits := func(err error, _ time.Duration) {
 		if time.Since(logged) >= waitLogged {
-			p.log.Warn("the store cannot be opened, it is waited for", "node", s.node.Name, "error", err)
+			p.log.Warn("the "+what+" cannot be opened, it is waited for", "node", node, "error", err)
 			logged = time.Now()
 		}
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		within, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		return struct{}{}, s.open(within)
+		return struct{}{}, open(within)
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: openAgainFirst, MaxInterval: openAgainMost, Multiplier: 2, RandomizationFactor: 0.3,
 	}), backoff.WithMaxElapsedTime(0), backoff.WithNotify(waits))
-	if err == nil && !logged.IsZero() {
-		p.log.Info("the store is open", "node", s.node.Name)
+	if err != nil {
+		return fmt.Errorf("node %s: %w", node, err)
 	}
-	return err
+	if !logged.IsZero() {
+		p.log.Info("the "+what+" is open", "node", node)
+	}
+	return nil
 }
 
-// onceOpen refuses items as long as a store is waited for.
+// onceOpen refuses items as long as a store or a durable queue is waited for.
 func (p *Pipeline) onceOpen(put replay.Put) replay.Put {
 	return func(ctx context.Context, items []writequeue.Item) (int, error) {
 		if !p.opened.Load() {

@@ -356,6 +356,10 @@ func (s Stats) Conserved() bool {
 	return s.Accepted == s.Written+s.Waiting+s.Dropped+s.DeadLettered
 }
 
+// Empty reports whether nothing waits. The error is always nil: a durable queue
+// has to ask.
+func (q *Queue) Empty(context.Context) (bool, error) { return q.Stats().Waiting == 0, nil }
+
 // Stats returns the counters as they are now.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()

@@ -222,6 +222,10 @@ func replayDeadLetters(ctx context.Context, j *job.Job, a arguments, stdout io.W
 	}
 	var errs []error
 	for _, q := range queues {
+		if len(q.Next) == 0 {
+			errs = append(errs, fmt.Errorf("%s: this job only puts items into it, so it has no dead letters", q.Name))
+			continue
+		}
 		path := q.Settings.(*job.WriteQueue).DeadLetterPath
 		if a.file != "" {
 			path = a.file

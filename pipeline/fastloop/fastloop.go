@@ -143,16 +143,24 @@ func worthApplying(last, next coordinator.ScaleRequest) bool {
 // decide asks the law what the queue as it is now is worth.
 func (s *source) decide(now time.Time, state coordinator.State, config Config) (float64, pressure.Level, string) {
 	q := s.Queue.Stats()
+	here := sample{now, q.Accepted, q.Written}
+	basePerSecond := state.BasePerSecond * state.Share
+	if d := q.Durable; d != nil {
+		// Its depth is that of the whole queue. So are its arrivals and its drain,
+		// and the budget that they are held against is that of all replicas.
+		here.accepted, here.written = d.Stored, d.Stored-min(q.Waiting, d.Stored)
+		basePerSecond = state.BasePerSecond
+	}
 	in := policy.Input{
 		Level: q.Level, Depth: float64(q.Waiting), Capacity: float64(q.Capacity), Thresholds: s.Marks.Thresholds(int(q.Capacity)),
 		ArrivalsPerSecond: math.NaN(), DrainPerSecond: math.NaN(),
-		BasePerSecond: state.BasePerSecond * state.Share, FloorPerSecond: state.FloorPerSecond, InForce: state.Scale,
+		BasePerSecond: basePerSecond, FloorPerSecond: state.FloorPerSecond, InForce: state.Scale,
 		Fresh: true, DeadTime: config.Every,
 	}
 	if first, ok := s.oldest(); ok {
 		if span := now.Sub(first.at).Seconds(); span > 0 {
-			in.ArrivalsPerSecond = float64(q.Accepted-first.accepted) / span
-			in.DrainPerSecond = float64(q.Written-first.written) / span
+			in.ArrivalsPerSecond = (float64(here.accepted) - float64(first.accepted)) / span
+			in.DrainPerSecond = (float64(here.written) - float64(first.written)) / span
 		}
 	}
 	if policy.Needs(s.Law).Has(policy.SignalDrain) {
@@ -162,7 +170,7 @@ func (s *source) decide(now time.Time, state coordinator.State, config Config) (
 		in.Elapsed = config.Every
 	}
 	s.decided = true
-	s.add(sample{now, q.Accepted, q.Written})
+	s.add(here)
 	out := s.Law.Decide(in)
 	return out.Scale, q.Level, fmt.Sprintf("%s: %d of %d items at %s", q.Level, q.Waiting, q.Capacity, q.CoordinatorID)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -188,4 +189,40 @@ func TestAWrongConfigIsRefusedAllAtOnce(t *testing.T) {
 	if want := "[every window sources]"; fmt.Sprint(fields) != want {
 		t.Errorf("the fields %v are refused, want %v", fields, want)
 	}
+}
+
+// whole is a queue that others empty, shared by processes of which this one only
+// puts items in.
+type whole struct {
+	begun           time.Time
+	arrives, leaves float64 // items per second, of all processes
+}
+
+func (w whole) Stats() writequeue.Stats {
+	seconds := time.Since(w.begun).Seconds()
+	return writequeue.Stats{
+		Capacity: 10_000, Waiting: uint64(1000 + (w.arrives-w.leaves)*seconds),
+		Durable: &writequeue.Durable{Stored: uint64(5000 + w.arrives*seconds)},
+	}
+}
+
+// recorder is a law that keeps what it was asked.
+type recorder struct{ last policy.Input }
+
+func (r *recorder) Decide(in policy.Input) policy.Output {
+	r.last = in
+	return policy.Output{Scale: 1}
+}
+
+func TestOfAQueueThatIsSharedTheWholeIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		law := &recorder{}
+		p := &plant{}
+		stop := run(t, p, fastloop.Source{Queue: whole{time.Now(), 700, 500}, Law: law})
+		time.Sleep(5 * time.Second)
+		stop()
+		if in := law.last; math.Abs(in.ArrivalsPerSecond-700) > 2 || math.Abs(in.DrainPerSecond-500) > 2 {
+			t.Errorf("arrivals %v/s, drain %v/s; want those of the whole queue, 700 and 500", in.ArrivalsPerSecond, in.DrainPerSecond)
+		}
+	})
 }

@@ -55,6 +55,7 @@ func (r *reader) job(root *yaml.Node) *Job {
 	graph := &graph{}
 	if dag := of("dag"); j.Mode != ModeGate {
 		graph = r.graph(dag, &j)
+		j.LeftOut = graph.prune()
 	} else {
 		if dag.value != nil {
 			r.report(r.at(dag.line, "dag"), describe(dag.value), "none: a job of the mode gate has no graph")
@@ -111,7 +112,7 @@ func (r *reader) sharedBudget(s *section, p *Provider, before []Provider) {
 	}
 }
 
-// feedback reads how the queue's level throttles a provider. Where there is no
+// feedback reads how the queue's level throttles a provider. Where items enter no
 // write queue there is no feedback, and the provider need not exist; but to a
 // gate alone the queues of others send theirs.
 func (r *reader) feedback(e entry, j *Job, g *graph) {
@@ -133,7 +134,7 @@ func (r *reader) feedback(e entry, j *Job, g *graph) {
 	if !alone && f.EventTTL > 0 {
 		s.report("event_ttl", f.EventTTL, "0s in a job with a graph, whose own queue tells no more than changes")
 	}
-	if f.Enable && (alone || g.has(RoleWriteQueue)) {
+	if f.Enable && (alone || g.accepts()) {
 		r.provider(s, "provider_name", f.ProviderName, j.Providers)
 	}
 }
@@ -246,7 +247,12 @@ func (r *reader) writeQueue(s *section, v *WriteQueue, j *Job) {
 	if v.CoordinatorID == "" {
 		return // reported as the job's name
 	}
-	s.check(v.Config.Validate())
+	s.durable(v)
+	if v.Is() {
+		s.checkDurable(v.JetStream().Validate())
+	} else {
+		s.check(v.Config.Validate())
+	}
 }
 
 // replay reads a recording of counts, and looks through one of items.

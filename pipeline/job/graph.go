@@ -25,10 +25,6 @@ func (g *graph) node(name string) *Node {
 	return &g.nodes[i]
 }
 
-func (g *graph) has(role Role) bool {
-	return slices.ContainsFunc(g.nodes, func(n Node) bool { return n.Role == role })
-}
-
 // graph reads the nodes and the edges and checks how they fit together.
 func (r *reader) graph(dag entry, j *Job) *graph {
 	g := &graph{lines: map[string]int{}, from: map[string][]string{}}
@@ -173,16 +169,23 @@ func (r *reader) checkShape(g *graph) {
 		field := r.at(g.lines[n.Name], join("dag.nodes", n.Name))
 		in, out := g.from[n.Name], n.Next
 		isSource, isSink := n.Role == RoleSource, n.Role == RoleSink
+		fedElsewhere, emptiedElsewhere := false, false
+		if q, is := n.Settings.(*WriteQueue); is {
+			fedElsewhere, emptiedElsewhere = !q.Accepts(), !q.Writes()
+		}
 		if isSource && len(in) > 0 {
 			r.report(field, "fed by "+strings.Join(in, ", "), "no edge to it, for it is a source")
 		}
-		if !isSource && len(in) == 0 {
+		if !isSource && len(in) == 0 && !fedElsewhere {
 			r.report(field, "fed by nothing", "an edge to it: no source reaches it")
 		}
 		if isSink && len(out) > 0 {
 			r.report(field, "followed by "+strings.Join(out, ", "), "no edge from it, for it is a sink")
 		}
 		if n.Role == RoleWriteQueue {
+			if emptiedElsewhere && len(out) == 0 {
+				continue
+			}
 			if len(out) != 1 || g.node(out[0]).Role != RoleSink {
 				got := "nothing"
 				if len(out) > 0 {
@@ -247,6 +250,12 @@ func (r *reader) checkShared(g *graph) {
 		case *WriteQueue:
 			take(n, "coordinator_id", v.CoordinatorID, "a coordinator_id of its own")
 			take(n, "dead_letter_path", v.DeadLetterPath, "a dead_letter_path of its own")
+			switch v.Kind {
+			case Embedded:
+				take(n, "durable_directory", v.Directory, "a durable_directory of its own")
+			case Servers:
+				take(n, "durable_stream", v.Stream, "a durable_stream of its own")
+			}
 		case *HTTP:
 			take(n, "path", v.Listen+v.Path, "a path of its own")
 		}

@@ -26,6 +26,10 @@ type Job struct {
 	Feedback  settings.Feedback
 	Metrics   Metrics
 	Nodes     []Node // each after all that feed it
+
+	// LeftOut names the nodes that this process does not need, for it does a part
+	// of a durable queue's work; sorted.
+	LeftOut []string
 }
 
 // ModeGate is the mode of a job without a graph: its providers are for pipelines
@@ -182,12 +186,12 @@ type Dedupe struct {
 // WriteQueue holds the settings of a write queue.
 type WriteQueue struct {
 	CoordinatorID   string              `env:"coordinator_id" help:"name of the queue in series and events; the job's name where empty"`
-	Capacity        int                 `env:"capacity, default=10000" min:"1" max:"100000000" help:"most items that may wait"`
+	Capacity        int                 `env:"capacity, default=10000" min:"1" max:"100000000" help:"most items that may wait; of a durable queue, for all its processes together"`
 	SoftEnter       pressure.Mark       `env:"soft_enter, default=50%" help:"SOFT above this depth"`
 	HardEnter       pressure.Mark       `env:"hard_enter, default=80%" help:"HARD at or above this depth"`
 	SoftExit        pressure.Mark       `env:"soft_exit" help:"OK again at or below this depth; soft_enter where empty"`
 	HardExit        pressure.Mark       `env:"hard_exit" help:"no longer HARD below this depth; hard_enter where empty"`
-	Overflow        writequeue.Overflow `env:"overflow, default=block" oneof:"block refuse drop_oldest" help:"what a full queue does: let the source wait, refuse, or drop what waited longest"`
+	Overflow        writequeue.Overflow `env:"overflow, default=block" oneof:"block refuse drop_oldest" help:"what a full queue does: let the source wait, refuse, or drop what waited longest, which a durable queue cannot"`
 	Workers         int                 `env:"workers, default=4" min:"1" max:"10000" help:"batches that are written at once"`
 	BatchSize       int                 `env:"batch_size, default=500" min:"1" max:"1000000" help:"most items in a batch"`
 	BatchWait       time.Duration       `env:"batch_wait, default=250ms" min:"0s" max:"1h" help:"longest that an item waits for its batch to fill"`
@@ -197,8 +201,9 @@ type WriteQueue struct {
 	BreakerFailures int                 `env:"breaker_failures, default=5" min:"1" max:"1000000" help:"failed writes in a row after which the store is left alone"`
 	BreakerTimeout  time.Duration       `env:"breaker_timeout, default=60s" min:"1ms" max:"24h" help:"how long it is left alone"`
 	WriteTimeout    time.Duration       `env:"write_timeout, default=30s" min:"1ms" max:"1h" help:"longest that one write may take"`
-	DrainTimeout    time.Duration       `env:"drain_timeout, default=30s" min:"0s" max:"24h" help:"how long the queue is emptied when the pipeline stops; what is left goes to the dead letters"`
+	DrainTimeout    time.Duration       `env:"drain_timeout, default=30s" min:"0s" max:"24h" help:"how long the queue is emptied when the pipeline stops; what is left goes to the dead letters. A durable queue keeps it, and only ends the writes that are under way"`
 	DeadLetterPath  string              `env:"dead_letter_path, default=dead-letters.ndjson" help:"file that takes what cannot be written; made at the start"`
+	Durable
 
 	Config writequeue.Config // the same for the queue itself
 }

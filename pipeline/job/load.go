@@ -213,6 +213,7 @@ type section struct {
 	path string
 	line int // of the section's own key; 0 where it is absent
 	from map[string]origin
+	keys []string // that the section may have, sorted
 
 	// wrong holds the keys whose value was reported. They have their defaults,
 	// and nothing more is said about them.
@@ -254,6 +255,7 @@ func (r *reader) fill(path string, line int, entries []entry, dst any, also ...s
 		keys = append(keys, Key(v))
 	}
 	slices.Sort(keys)
+	s.keys = keys
 	for _, e := range entries {
 		_, known := names[e.key]
 		text, scalar := scalarText(e.value)

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/headgate/headgate/internal/invalid"
 )
 
 // Address says where the servers are and how they know us.
@@ -18,9 +22,29 @@ type Address struct {
 	KeyFile         string // of the certificate
 }
 
+// Validate reports what is wrong with an address before anybody is asked, joined:
+// each is an *invalid.Value that repeats no user, password or token.
+func (a Address) Validate() error {
+	var errs []error
+	for one := range strings.SplitSeq(a.URL, ",") {
+		server, err := url.Parse(strings.TrimSpace(one))
+		if err != nil || server.Scheme != "nats" && server.Scheme != "tls" || server.Hostname() == "" || strings.Trim(server.Path, "/") != "" {
+			errs = append(errs, invalid.NewAddress("url", a.URL, "addresses such as nats://host:4222, with commas between them"))
+			break
+		}
+	}
+	if (a.CertFile == "") != (a.KeyFile == "") {
+		errs = append(errs, invalid.New("cert_file", a.CertFile, "it and key_file, or neither"))
+	}
+	return errors.Join(errs...)
+}
+
 // Connect connects to servers, once; it does not wait for servers that are not
 // there. A connection that is lost later is made again for as long as it takes.
 func Connect(a Address, name string, log *slog.Logger) (*nats.Conn, error) {
+	if err := a.Validate(); err != nil { // what the library says of a wrong one repeats it whole
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
 	var options []nats.Option
 	if a.CredentialsFile != "" {
 		options = append(options, nats.UserCredentials(a.CredentialsFile))
@@ -44,6 +68,7 @@ func Options(name string, log *slog.Logger) []nats.Option {
 		nats.Name(name),
 		nats.Timeout(5 * time.Second),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a password that is changed on both sides is not wrong for ever
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
 		// What cannot be sent now is an error now: items are offered again, and

@@ -551,6 +551,27 @@ func TestAStopLetsTheWriteThatIsUnderWayEnd(t *testing.T) {
 	}
 }
 
+func TestWhatTheOnlyProcessWasKilledWithIsThereAgainAtOnce(t *testing.T) {
+	at := serve(t)
+	alone := func(c *jetstream.Config) { c.Shared, c.RedeliverAfter = false, time.Hour }
+	holds := make(chan struct{})
+	stuck := newStore(func(ctx context.Context, _ []writequeue.Item) error {
+		<-holds
+		return errBusy
+	})
+	killed := join(t, at, stuck, alone)
+	mustPut(t, killed, items("a", 30))
+	killed.start(t)
+	until(t, "it has them in its hands", func() bool { return look(t, at).Held == 30 })
+	killed.conn.Close() // nobody hears of it any more
+	close(holds)
+
+	s := newStore(nil)
+	join(t, at, s, alone).start(t)
+	until(t, "the next has written all", func() bool { return s.count() == 30 })
+	until(t, "the queue is empty", func() bool { return look(t, at) == whole{Stored: 30} })
+}
+
 func TestAWriteThatTakesLongIsNotGivenToOthers(t *testing.T) {
 	at := serve(t)
 	slow := func(c *jetstream.Config) { c.RedeliverAfter, c.Queue.Workers = time.Second, 1 }
@@ -660,6 +681,15 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 	want := []string{"overflow", "stream", "stream_replicas", "duplicates_within", "redeliver_after", "look_every", "part"}
 	if diff := cmp.Diff(want, fields); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+}
+
+func TestAWrongAddressIsToldWithoutItsPassword(t *testing.T) {
+	for _, url := range []string{"", "nats//u:hidden@host", "http://u:hidden@host", "nats://u:hid den@host:4222/x", "nats://u:hidden@host:port"} {
+		_, err := jetstream.Connect(jetstream.Address{URL: url}, "test", quiet)
+		if len(invalid.All(err)) == 0 || strings.Contains(err.Error(), "hid") {
+			t.Errorf("%s: error %v", url, err)
+		}
 	}
 }
 

@@ -24,6 +24,13 @@ func (q *Queue) prepare(ctx context.Context) error {
 	if !q.cfg.Writes {
 		return nil
 	}
+	if !q.cfg.Shared && q.consumer == nil {
+		// Nobody else has items in its hands. So what an earlier life of this process
+		// was killed with is there again at once.
+		if err := q.js.DeleteConsumer(ctx, q.cfg.Stream, consumerName); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("release what consumer %s of stream %s had: %w", consumerName, q.cfg.Stream, err)
+		}
+	}
 	consumer, err := q.js.CreateOrUpdateConsumer(ctx, q.cfg.Stream, jetstream.ConsumerConfig{
 		Durable:   consumerName,
 		AckPolicy: jetstream.AckExplicitPolicy,

@@ -10,7 +10,8 @@
 //	429  there was no room in time: "accepted" items from the beginning were
 //	     taken, the rest was not. Send the rest, or all of it under the same
 //	     keys, after Retry-After
-//	503  the pipeline is stopping, or waits for its store before it begins;
+//	503  the pipeline is stopping, or waits for its store or its queue
+//	     before it begins;
 //	     "accepted" as for 429
 //
 // An item's key is its key field; else it is made of the Idempotency-Key header
@@ -137,7 +138,7 @@ func (h *Handler) offer(w http.ResponseWriter, r *http.Request, items []writeque
 	case errors.Is(err, writequeue.ErrClosed):
 		h.away(w, accepted, refused, "the pipeline is stopping")
 	case errors.Is(err, ErrNotReady):
-		h.away(w, accepted, refused, "the pipeline waits for its store")
+		h.away(w, accepted, refused, "the pipeline waits for its store or its queue")
 	default:
 		h.log.Error("items could not be taken", "source", h.cfg.Source, "error", err)
 		reply(w, http.StatusInternalServerError, answer{Accepted: accepted, Refused: refused, Error: "the pipeline failed, see its log"})
