@@ -68,7 +68,7 @@ func TestTargetsThatThrottleOneProviderGiveItOneScale(t *testing.T) {
 func TestTheShareOfATargetIsThatOfItsArrivals(t *testing.T) {
 	decision := func(target string, scale, arrivals float64) source {
 		return source{
-			line:     &line{target: Target{Name: target}},
+			line:     &line{target: &Target{Name: target}},
 			decision: &Decision{Target: target, Scale: Number(scale), ArrivalsPerSecond: Number(arrivals)},
 		}
 	}
@@ -111,7 +111,7 @@ func TestACombinedScaleLiesBetweenItsParts(t *testing.T) {
 			low, high = min(low, scale), max(high, scale)
 			arrivals := rapid.OneOf(rapid.Float64Range(0, 1e6), rapid.Just(math.NaN())).Draw(t, "arrivals")
 			o.sources = append(o.sources, source{
-				line:     &line{target: Target{Weight: rapid.Float64Range(0.001, 1000).Draw(t, "weight"), Names: metrics.DefaultNames()}},
+				line:     &line{target: &Target{Weight: rapid.Float64Range(0.001, 1000).Draw(t, "weight"), Names: metrics.DefaultNames()}},
 				decision: &Decision{Scale: Number(scale), ArrivalsPerSecond: Number(arrivals)},
 			})
 		}

@@ -39,7 +39,7 @@ type Config struct {
 	QueryTimeout time.Duration // that a read of the signals may take, > 0; longer than Interval is fine
 	ApplyTimeout time.Duration // that a coordinator may take to answer, > 0; half an Interval at most counts
 	Holder       string        // under which the leases are held; unique among the controllers
-	Decisions    int           // kept for each target, > 0
+	Decisions    int           // kept for each target, > 0; fewer where all together were more than 20,000
 	Tracer       trace.Tracer  // of the spans of each tick; nil is none
 
 	// Shard is which part of all targets those of this controller are; there may
@@ -95,9 +95,7 @@ type Controller struct {
 	unread   seldom.Condition
 	sequence uint64 // of the last lease
 
-	// Those that answer go through healthy, those that did not the last time
-	// through suspects, so that none waits behind one that is unreachable.
-	healthy, suspects chan struct{}
+	turn int // of the suspects, who is asked first at the next tick
 
 	mu    sync.RWMutex // guards what follows
 	ready bool         // there was a snapshot
@@ -110,12 +108,18 @@ type Controller struct {
 // row is what is published of a target.
 type row struct {
 	target    Target
+	counts    counts
 	decisions ring
 	latest    []*Decision // of each provider, in their order; nil before the first
 }
 
-// slots is how many coordinators of each kind are talked to at once.
+// slots is how many coordinators are talked to at once of those that answered the
+// last time, and of those that did not.
 const slots = 64
+
+// mostKept is how many decisions are kept of all targets together, however many
+// of each it is to be; the last one of each is kept in any case.
+const mostKept = 20_000
 
 // longestBackOff is the most between two reads while Prometheus fails, in
 // intervals and before the jitter of up to half of it. It is short, for one query
@@ -135,7 +139,6 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 	c := &Controller{
 		config: config, reader: reader, log: log, metrics: newInstruments(), spans: spans{tracer: config.Tracer},
 		reads:   make(chan readResult, 1),
-		healthy: make(chan struct{}, slots), suspects: make(chan struct{}, slots),
 		backOff: backoff.NewExponentialBackOff(),
 		ticked:  make(chan struct{}),
 	}
@@ -143,8 +146,12 @@ func New(config Config, reader Reader, targets []Target, log *slog.Logger) (*Con
 	c.backOff.MaxInterval = longestBackOff * config.Interval
 	c.backOff.Multiplier = 2
 	c.backOff.Reset()
+	kept := min(config.Decisions, mostKept/max(1, len(targets)))
 	for _, t := range targets {
-		c.rows = append(c.rows, &row{target: t, decisions: newRing(config.Decisions)})
+		c.rows = append(c.rows, &row{
+			target: t, counts: counts{applyErrors: make([][len(applyFaults)]uint64, len(t.Providers))},
+			decisions: newRing(max(kept, len(t.Providers))),
+		})
 	}
 	return c, nil
 }
@@ -196,8 +203,7 @@ func (c *Controller) begin(now time.Time) {
 		if row.target.Disabled {
 			continue
 		}
-		c.metrics.begin(row.target)
-		l := newLine(row.target, now)
+		l := newLine(&row.target, now)
 		c.lines = append(c.lines, l)
 		for _, p := range l.throttles {
 			key := p.Provider.key()
@@ -254,8 +260,10 @@ func (c *Controller) decide(now time.Time) ([]*Decision, []*application) {
 		}
 	}
 	all := make([]*application, len(c.outlets))
+	applications := make([]application, len(c.outlets)) // one piece of memory, for there may be many
 	for i, o := range c.outlets {
-		all[i] = c.application(now, o)
+		applications[i] = c.application(now, o)
+		all[i] = &applications[i]
 	}
 	return decisions, all
 }
@@ -342,9 +350,6 @@ func (c *Controller) nextSequence(now time.Time) uint64 {
 
 // publish shows the decisions of a tick to those who ask, and counts them.
 func (c *Controller) publish(decisions []*Decision) {
-	for _, d := range decisions {
-		c.metrics.decisions.WithLabelValues(d.Target, string(d.Reason)).Inc()
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := 0
@@ -353,7 +358,8 @@ func (c *Controller) publish(decisions []*Decision) {
 			continue
 		}
 		latest := make([]*Decision, 0, len(row.target.Providers))
-		for range row.target.Providers {
+		for p := range row.target.Providers {
+			row.counts.add(p, decisions[i])
 			latest = append(latest, decisions[i])
 			row.decisions.add(decisions[i])
 			i++
@@ -381,7 +387,15 @@ func (c *Controller) Decisions(target string, limit int) ([]*Decision, bool) {
 			return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Target, b.Target))
 		})
 	}
-	return all[:min(limit, len(all))], found
+	all = all[:min(limit, len(all))]
+	for i, d := range all {
+		if d.Explanation == "" {
+			explained := *d
+			explained.Explanation = d.Explain()
+			all[i] = &explained
+		}
+	}
+	return all, found
 }
 
 // Ready reports whether there ever was a snapshot.

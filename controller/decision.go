@@ -21,7 +21,8 @@ const (
 	ReasonWaiting  Reason = "waiting"   // there was none yet, nor a last scale
 )
 
-func reasons() []Reason { return []Reason{ReasonLaw, ReasonHold, ReasonFailMode, ReasonWaiting} }
+// reasons are all that there are.
+var reasons = [...]Reason{ReasonLaw, ReasonHold, ReasonFailMode, ReasonWaiting}
 
 // Fault says why the signals were no good. It is one of a closed set.
 type Fault string
@@ -64,10 +65,8 @@ const (
 )
 
 // applyFaults are all but ApplyNone.
-func applyFaults() []ApplyFault {
-	return []ApplyFault{
-		ApplyTimeout, ApplyUnreachable, ApplyUnknownProvider, ApplyRefused, ApplyServerError, ApplyStaleSequence, ApplyBusy,
-	}
+var applyFaults = [...]ApplyFault{
+	ApplyTimeout, ApplyUnreachable, ApplyUnknownProvider, ApplyRefused, ApplyServerError, ApplyStaleSequence, ApplyBusy,
 }
 
 // Number is a float64 that is null in JSON where it is not known, which is NaN.
@@ -100,6 +99,10 @@ type Decision struct {
 	Target   string    `json:"target"`
 	Provider string    `json:"provider"`
 	Changed  bool      `json:"changed"` // something else than at the decision before
+
+	// Kept says that the lease in force says the same and lasts, so that the
+	// coordinator was not asked again; what is in force is what it told last.
+	Kept bool `json:"kept,omitempty"`
 
 	Reason Reason `json:"reason"`
 	Fault  Fault  `json:"fault,omitempty"`
@@ -158,8 +161,11 @@ type Decision struct {
 	BaseRate  Number `json:"base_per_second"`
 	Effective Number `json:"effective_per_second"`
 
+	// Explanation is there where the decision is read from JSON or is a change.
+	// Explain has it always.
 	Explanation string `json:"explanation"`
 
+	own        bool // made here, so that it can be explained
 	thresholds pressure.Thresholds
 	staleAfter time.Duration
 	failMode   coordinator.FailMode
@@ -176,7 +182,15 @@ type Override struct {
 	ExpiresAt time.Time `json:"expires_at"` // on the controller's clock
 }
 
-// readBack takes in what a coordinator says of the provider now.
+// MarshalJSON implements json.Marshaler: the explanation is made for those who
+// read it, and not at each tick.
+func (d Decision) MarshalJSON() ([]byte, error) {
+	type plain Decision
+	d.Explanation = d.Explain()
+	return json.Marshal(plain(d))
+}
+
+// readBack takes in what a coordinator said of the provider at a time.
 func (d *Decision) readBack(now time.Time, s coordinator.State) {
 	d.InForce, d.BaseRate, d.Effective = Number(s.Scale), Number(s.BasePerSecond), Number(s.EffectivePerSecond)
 	for _, scale := range s.Scales {
@@ -286,7 +300,7 @@ func (d *Decision) LogValue() slog.Value {
 	if d.Override != nil {
 		add("override_by", d.Override.Holder)
 	}
-	add("explanation", d.Explanation)
+	add("explanation", d.Explain())
 	return slog.GroupValue(attrs...)
 }
 

@@ -12,8 +12,15 @@ import (
 	"github.com/headgate/headgate/pressure"
 )
 
-// explain says the decision in one sentence, with the numbers from which its
-// scale can be recomputed.
+// Explain says the decision in one sentence, with the numbers from which its
+// scale can be recomputed. It may be called once the decision is published.
+func (d *Decision) Explain() string {
+	if d.Explanation != "" || !d.own {
+		return d.Explanation
+	}
+	return d.explain()
+}
+
 func (d *Decision) explain() string {
 	var b strings.Builder
 	switch d.Reason {
@@ -114,11 +121,18 @@ func (d *Decision) explainOutcome() string {
 	var b strings.Builder
 	switch d.Outcome {
 	case OutcomeApplied:
+		how := "applied"
+		if d.Kept {
+			how = "in force already, and not yet due for renewal"
+		}
 		if d.InForce == d.applied() {
-			b.WriteString("; applied and read back")
+			if !d.Kept {
+				how += " and read back"
+			}
+			b.WriteString("; " + how)
 			break
 		}
-		fmt.Fprintf(&b, "; applied, and a scale of %s is in force, for the lowest of all owners' wins", scale(d.InForce))
+		fmt.Fprintf(&b, "; %s, and a scale of %s is in force, for the lowest of all owners' wins", how, scale(d.InForce))
 		if of := ownerInWords(d.InForceOwner); of != "" {
 			fmt.Fprintf(&b, ", and that is %s", of)
 		}

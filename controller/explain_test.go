@@ -209,7 +209,7 @@ func TestADecisionTellsItsWholeWayFromTheSignalsToTheGuard(t *testing.T) {
 		t.Providers[0].Law, t.Providers[0].LawName = policy.NewDrain(), policy.DrainName
 		t.Providers[0].DeadTime, t.Providers[0].Guard = 24*time.Second, Guard{HardCap: 1, RisePerSecond: 0.002}
 	})
-	l := newLine(limited, now)
+	l := newLine(&limited, now)
 	p := l.throttles[0]
 	p.outlet = &outlet{read: true, state: coordinator.State{BasePerSecond: 2000, FloorPerSecond: 1, Scale: 0.2}}
 	var d *Decision

@@ -86,16 +86,17 @@ func (p *fakePrometheus) Read(ctx context.Context) (metrics.Snapshot, error) {
 
 // gate is a coordinator with the rules of leases, in memory.
 type gate struct {
-	mu       sync.Mutex
-	lease    coordinator.ScaleRequest
-	expires  time.Time
-	applied  []coordinator.ScaleRequest
-	base     float64
-	slow     time.Duration
-	err      error
-	inFlight int
-	most     int    // in flight at once
-	override string // who has one in force, for a minute at any time
+	mu        sync.Mutex
+	lease     coordinator.ScaleRequest
+	expires   time.Time
+	applied   []coordinator.ScaleRequest
+	appliedAt []time.Time
+	base      float64
+	slow      time.Duration
+	err       error
+	inFlight  int
+	most      int    // in flight at once
+	override  string // who has one in force, for a minute at any time
 }
 
 func newGate() *gate { return &gate{base: 100} }
@@ -137,7 +138,7 @@ func (g *gate) Apply(ctx context.Context, _ string, l coordinator.ScaleRequest) 
 		}
 	}
 	g.lease, g.expires = l, time.Now().Add(l.TTL)
-	g.applied = append(g.applied, l)
+	g.applied, g.appliedAt = append(g.applied, l), append(g.appliedAt, time.Now())
 	return g.state(), nil
 }
 

@@ -21,6 +21,10 @@ type Gate interface {
 	State(ctx context.Context, provider string) (coordinator.State, error)
 }
 
+// Restless is a Gate that has to be called at every tick, also where the lease in
+// force says the same and lasts: one that has to look for new replicas.
+type Restless interface{ Restless() }
+
 // PartialError says that some replicas of a provider could not be told, or asked,
 // and others could. The state that comes with it is that of the others.
 type PartialError struct {

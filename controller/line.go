@@ -18,7 +18,7 @@ import (
 // decision for each provider. It has no clock and no input or output, and
 // belongs to the goroutine of the loop.
 type line struct {
-	target    Target
+	target    *Target
 	started   time.Time // when the controller began to wait for its signals
 	trackers  map[string]*pressure.Tracker
 	throttles []*throttle
@@ -29,7 +29,7 @@ type line struct {
 
 // throttle is what a line makes of one provider.
 type throttle struct {
-	Provider
+	*Provider
 
 	scale   float64 // the last one wanted; NaN before the first
 	newest  time.Time
@@ -65,9 +65,10 @@ type sight struct {
 	measured   time.Time           // when the oldest depth was, on the controller's clock
 }
 
-func newLine(t Target, now time.Time) *line {
+func newLine(t *Target, now time.Time) *line {
 	l := &line{target: t, started: now, trackers: map[string]*pressure.Tracker{}}
-	for _, p := range t.Providers {
+	for i := range t.Providers {
+		p := &t.Providers[i]
 		seed := fnv.New64a()
 		fmt.Fprintf(seed, "%s\x00%s\x00%s", t.Name, p.URL, p.Name)
 		l.throttles = append(l.throttles, &throttle{Provider: p, scale: math.NaN(), limiter: NewLimiter(p.Guard, seed.Sum64()),
@@ -218,7 +219,7 @@ func (l *line) decideOne(now time.Time, p *throttle, f fault) *Decision {
 		Depth: unknown, Capacity: unknown, SoftEnter: unknown, SoftExit: unknown, HardEnter: unknown, HardExit: unknown,
 		ArrivalsPerSecond: unknown, DrainPerSecond: unknown, LawScale: unknown, Scale: unknown,
 		InForce: unknown, BaseRate: unknown, Effective: unknown, DeadTimeSeconds: unknown,
-		Outcome: OutcomeNothing, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
+		Outcome: OutcomeNothing, own: true, staleAfter: l.target.StaleAfter, failMode: l.target.FailMode,
 	}
 	if f.kind == FaultNone && policy.Needs(p.Law).Has(policy.SignalBase) && !p.outlet.read {
 		f = fault{FaultBaseUnknown, fmt.Sprintf("the law %s needs the base rate of provider %q, and its coordinator has not told it", p.LawName, p.Name)}
@@ -279,7 +280,7 @@ func (l *line) decideByLaw(now time.Time, p *throttle, d *Decision) {
 	scale, guard := p.limiter.Limit(in.Elapsed, s.level, out.Scale, before)
 	d.Reason, d.LawReason, d.LawScale = ReasonLaw, out.Reason, Number(out.Scale)
 	d.Guard, d.Scale = guard, Number(scale)
-	d.clause, d.guarded = explainLaw(&p.Provider, in, out), p.limiter.explain(guard, in.Elapsed, out.Scale, before, scale)
+	d.clause, d.guarded = explainLaw(p.Provider, in, out), p.limiter.explain(guard, in.Elapsed, out.Scale, before, scale)
 	for term := range out.Terms.All() {
 		d.Terms = append(d.Terms, Term{term.Name, Number(term.Value)})
 	}

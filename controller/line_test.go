@@ -90,7 +90,7 @@ func TestDecisionsKeepTheirBoundsWhateverHappens(t *testing.T) {
 			subject.For = rapid.SampledFrom([]time.Duration{0, 10 * time.Second}).Draw(t, "for")
 		})
 		now := time.Unix(1_760_500_000, 0)
-		l := newLine(subject, now)
+		l := newLine(&subject, now)
 		decidedOnce := false
 		for range rapid.IntRange(1, 30).Draw(t, "ticks") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "pause")) * time.Second)
@@ -140,7 +140,7 @@ func TestStepIsMonotoneInTheDepth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		scale := func(depth float64) float64 {
 			now := time.Unix(1_760_500_000, 0)
-			l := newLine(target(outer, "bars", nil), now)
+			l := newLine(new(target(outer, "bars", nil)), now)
 			v := view{fresh: true, at: now, snapshot: metrics.Snapshot{ReadAt: now, Coordinators: map[string]metrics.Observation{
 				"bars": {CoordinatorID: "bars", Depth: depth, Capacity: 1000, At: now, Newest: now},
 			}}}
@@ -156,7 +156,7 @@ func TestStepIsMonotoneInTheDepth(t *testing.T) {
 
 func TestThresholdsMoveWithTheCapacityAndKeepTheLevel(t *testing.T) {
 	now := time.Unix(1_760_500_000, 0)
-	l := newLine(target(t, "bars", nil, func(t *Target) { t.CoolDown = time.Hour }), now)
+	l := newLine(new(target(t, "bars", nil, func(t *Target) { t.CoolDown = time.Hour })), now)
 	var got []string
 	for _, s := range []struct{ depth, capacity float64 }{{600, 1000}, {600, 2000}, {1600, 2000}, {100, 0}} {
 		v := view{fresh: true, at: now, snapshot: metrics.Snapshot{ReadAt: now, Coordinators: map[string]metrics.Observation{
@@ -174,7 +174,7 @@ func TestThresholdsMoveWithTheCapacityAndKeepTheLevel(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	now := time.Unix(1_760_500_000, 0)
-	l := newLine(target(b, "bars", nil), now)
+	l := newLine(new(target(b, "bars", nil)), now)
 	v := view{fresh: true, at: now, snapshot: metrics.Snapshot{ReadAt: now, Coordinators: map[string]metrics.Observation{
 		"bars": {CoordinatorID: "bars", Depth: 600, Capacity: 1000, At: now, Newest: now},
 	}}}

@@ -1,57 +1,60 @@
 package controller
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"github.com/headgate/headgate/metrics"
 )
 
-// instruments are what the loop counts. What it knows is read at scrape time.
+// instruments are what the loop counts whatever its targets. What it knows of
+// each target is read at scrape time from its row.
 type instruments struct {
-	decisions, applyErrors              *prometheus.CounterVec
 	queries, queryErrors, queryWarnings prometheus.Counter
 	tick                                prometheus.Observer
 	all                                 []prometheus.Collector
 }
 
 func newInstruments() *instruments {
-	decisions := metrics.NewCounter(metrics.ControllerDecisions)
-	applyErrors := metrics.NewCounter(metrics.ControllerApplyErrors)
 	queries := metrics.NewCounter(metrics.ControllerQueries)
 	queryErrors := metrics.NewCounter(metrics.ControllerQueryErrors)
 	queryWarnings := metrics.NewCounter(metrics.ControllerQueryWarnings)
 	tick := metrics.NewHistogram(metrics.ControllerTickDuration)
 	return &instruments{
-		decisions:     decisions,
-		applyErrors:   applyErrors,
 		queries:       queries.WithLabelValues(),
 		queryErrors:   queryErrors.WithLabelValues(),
 		queryWarnings: queryWarnings.WithLabelValues(),
 		tick:          tick.WithLabelValues(),
 		all: []prometheus.Collector{
-			decisions, applyErrors, queries, queryErrors, queryWarnings, tick,
+			queries, queryErrors, queryWarnings, tick,
 			versioncollector.NewCollector("headgate_controller"),
 		},
 	}
 }
 
-// begin sets what is counted of a target to 0, so that the first of it is seen
-// as a rise.
-func (i *instruments) begin(t Target) {
-	for _, r := range reasons() {
-		i.decisions.WithLabelValues(t.Name, string(r))
+// counts are what is counted of a target, from 0 on, so that the first of
+// anything is seen as a rise. They are plain numbers, for a controller may have
+// ten thousand targets, and a counter of its own for each is ten times as big.
+type counts struct {
+	decisions   [len(reasons)]uint64
+	applyErrors [][len(applyFaults)]uint64 // of each provider
+}
+
+// add counts the decision about the provider with that index.
+func (c *counts) add(provider int, d *Decision) {
+	if i := slices.Index(reasons[:], d.Reason); i >= 0 {
+		c.decisions[i]++
 	}
-	for _, p := range t.Providers {
-		for _, f := range applyFaults() {
-			i.applyErrors.WithLabelValues(t.Name, p.Name, string(f))
-		}
+	if i := slices.Index(applyFaults[:], d.ApplyFault); i >= 0 {
+		c.applyErrors[provider][i]++
 	}
 }
 
-// gauges are made at scrape time from the last decisions.
-var gauges = []string{
-	metrics.ControllerTargets, metrics.ControllerLevel, metrics.ControllerSignalAge,
+// fromRows are the series that are made at scrape time from the rows.
+var fromRows = []string{
+	metrics.ControllerDecisions, metrics.ControllerApplyErrors, metrics.ControllerTargets, metrics.ControllerLevel, metrics.ControllerSignalAge,
 	metrics.ControllerScaleWanted, metrics.ControllerScaleAsked, metrics.ControllerScaleInForce,
 	metrics.ControllerThreshold, metrics.ControllerObserved, metrics.ControllerDeadTime, metrics.ControllerStandby,
 	metrics.ControllerHeadroom,
@@ -62,7 +65,7 @@ func (c *Controller) Describe(to chan<- *prometheus.Desc) {
 	for _, instrument := range c.metrics.all {
 		instrument.Describe(to)
 	}
-	for _, name := range gauges {
+	for _, name := range fromRows {
 		to <- metrics.Desc(name)
 	}
 }
@@ -72,14 +75,17 @@ func (c *Controller) Collect(to chan<- prometheus.Metric) {
 	for _, instrument := range c.metrics.all {
 		instrument.Collect(to)
 	}
-	descs := make(map[string]*prometheus.Desc, len(gauges))
-	for _, name := range gauges {
+	descs := make(map[string]*prometheus.Desc, len(fromRows))
+	for _, name := range fromRows {
 		descs[name] = metrics.Desc(name)
 	}
 	gauge := func(name string, value Number, labels ...string) {
 		if value.Known() {
 			to <- prometheus.MustNewConstMetric(descs[name], prometheus.GaugeValue, float64(value), labels...)
 		}
+	}
+	count := func(name string, value uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(descs[name], prometheus.CounterValue, float64(value), labels...)
 	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -88,6 +94,16 @@ func (c *Controller) Collect(to chan<- prometheus.Metric) {
 		states[row.target.state()]++
 		for _, id := range row.target.CoordinatorIDs {
 			gauge(metrics.ControllerObserved, oneIf(!row.target.Disabled), row.target.Name, id)
+		}
+		if !row.target.Disabled {
+			for i, n := range row.counts.decisions {
+				count(metrics.ControllerDecisions, n, row.target.Name, string(reasons[i]))
+			}
+			for p, faults := range row.counts.applyErrors {
+				for i, n := range faults {
+					count(metrics.ControllerApplyErrors, n, row.target.Name, row.target.Providers[p].Name, string(applyFaults[i]))
+				}
+			}
 		}
 		for i, d := range row.latest {
 			if i == 0 {

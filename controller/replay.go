@@ -48,5 +48,8 @@ func (r *Replay) Tick(ctx context.Context, now time.Time, snapshot metrics.Snaps
 		a.took = 0
 		r.c.settle(ctx, now, a)
 	}
+	for _, d := range decisions {
+		d.Explanation = d.Explain()
+	}
 	return decisions
 }

@@ -15,7 +15,7 @@ import (
 // rate of 2,000/s, seen every five seconds.
 func roomAt(t *testing.T) (*room, *throttle, func(depth, drain float64) Number) {
 	t.Helper()
-	p := &throttle{Provider: Provider{Name: "ibkr", Law: policy.NewDrain()}, room: room{items: Number(math.NaN())}}
+	p := &throttle{Provider: &Provider{Name: "ibkr", Law: policy.NewDrain()}, room: room{items: Number(math.NaN())}}
 	now := time.Unix(1_000_000, 0)
 	return &p.room, p, func(depth, drain float64) Number {
 		now = now.Add(5 * time.Second)

@@ -91,7 +91,7 @@ func (d *Decision) attributes() []attribute.KeyValue {
 	all := []attribute.KeyValue{
 		attribute.String("headgate.target", d.Target), attribute.String("headgate.provider", d.Provider),
 		attribute.String("headgate.level", d.levelName()), attribute.String("headgate.reason", string(d.Reason)),
-		attribute.String("headgate.outcome", string(d.Outcome)), attribute.String("headgate.explanation", d.Explanation),
+		attribute.String("headgate.outcome", string(d.Outcome)), attribute.String("headgate.explanation", d.Explain()),
 	}
 	for _, n := range []struct {
 		key   string

@@ -27,7 +27,7 @@ func newTickOf(t testing.TB, targets int) tickOf {
 	var tick tickOf
 	g := newGate()
 	for i := range targets {
-		l := newLine(target(t, fmt.Sprint("target-", i), g), time.Now())
+		l := newLine(new(target(t, fmt.Sprint("target-", i), g)), time.Now())
 		o := l.throttles[0].outlet
 		d := l.decide(time.Now(), view{fault: FaultQueryPending})[0]
 		o.read, o.sources = true, []source{{l, l.throttles[0], d}}

@@ -21,7 +21,7 @@ type Controller struct {
 	Interval     time.Duration `env:"HEADGATE_INTERVAL, default=5s" min:"100ms" max:"5m" help:"time from one look at the signals to the next"`
 	ApplyTimeout time.Duration `env:"HEADGATE_APPLY_TIMEOUT, default=2s" min:"10ms" max:"1m" help:"how long one coordinator may take to answer"`
 	Holder       string        `env:"HEADGATE_HOLDER" help:"name under which this controller holds its leases; the host's name and the process' number where empty"`
-	Decisions    int           `env:"HEADGATE_DECISIONS, default=100" min:"1" max:"10000" help:"how many decisions are kept for each target"`
+	Decisions    int           `env:"HEADGATE_DECISIONS, default=100" min:"1" max:"10000" help:"how many decisions are kept for each target; fewer where all targets together had more than 20,000"`
 	TargetsFile  string        `env:"HEADGATE_TARGETS_FILE" help:"YAML file with many targets; its keys are the target's settings in lower case without their prefix, each with the environment as its default"`
 
 	Sharding Sharding
@@ -151,7 +151,7 @@ type Target struct {
 	Law    Law
 	Guard  Guard
 
-	Lease      time.Duration `env:"HEADGATE_LEASE, default=15s" min:"1s" max:"1h" help:"how long an applied scale lasts without renewal; at least two intervals"`
+	Lease      time.Duration `env:"HEADGATE_LEASE, default=15s" min:"1s" max:"1h" help:"how long an applied scale lasts without renewal; at least two intervals. One that does not change is renewed when half of it is over, and when three intervals are left"`
 	StaleAfter time.Duration `env:"HEADGATE_STALE_AFTER, default=30s" min:"1s" max:"1h" help:"age at which a sample is no longer decided on"`
 	FailMode   string        `env:"HEADGATE_FAIL_MODE, default=safe" oneof:"hold open safe closed" help:"scale where the signals are gone: the last one, 1, the SOFT scale, or 0"`
 

@@ -52,6 +52,10 @@ func (f *Fleet) of(provider string) (b *budget, letGo func()) {
 	return b, b.mu.Unlock
 }
 
+// Restless implements controller.Restless: replicas come and go, and what each has
+// of the budget moves, whatever the scale.
+func (f *Fleet) Restless() {}
+
 // Apply gives every replica the scale and its share under the lease, and returns
 // the state of all that answered together.
 //

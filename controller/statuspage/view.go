@@ -270,7 +270,7 @@ func (s *scene) answer(q question) Status {
 		}
 		status.Changes = append(status.Changes, change{
 			At: d.At, Target: d.Target, Provider: d.Provider, Level: d.Level, Reason: d.Reason, Scale: d.Scale,
-			InForce: d.InForce, InForceOwner: d.InForceOwner, Outcome: d.Outcome, Explanation: d.Explanation,
+			InForce: d.InForce, InForceOwner: d.InForceOwner, Outcome: d.Outcome, Explanation: d.Explain(),
 		})
 		if len(status.Changes) == mostChanges {
 			break

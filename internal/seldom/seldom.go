@@ -8,6 +8,7 @@
 package seldom
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -102,10 +103,16 @@ func (c *Changes) Told() (leftOut int) {
 // ago at most.
 type State[S comparable] struct {
 	told    S
-	lines   map[S]*Line // of the states that are not the usual one
+	lines   []lineOf[S] // of the states that are not the usual one; they are few
 	now     S
 	other   time.Time // since when it is not as was told; zero while it is
 	leftOut int
+}
+
+// lineOf is the line of one state.
+type lineOf[S comparable] struct {
+	of   S
+	line Line
 }
 
 // Now takes in how it is. It reports whether that is to be told, and how many
@@ -149,27 +156,21 @@ func (s *State[S]) Told(is S) (leftOut int) {
 	return leftOut
 }
 
-// line is the one of a state, and nil for the usual one. Those that are as good
-// as new are forgotten.
+// line is the one of a state, until it is called again, and nil for the usual
+// one. Those that are as good as new are forgotten.
 func (s *State[S]) line(now time.Time, is S) *Line {
 	var usual S
 	if is == usual {
 		return nil
 	}
-	if line := s.lines[is]; line != nil {
-		return line
-	}
-	if s.lines == nil {
-		s.lines = map[S]*Line{}
-	}
-	for other, line := range s.lines {
-		if now.Sub(line.asked) >= forgets {
-			delete(s.lines, other)
+	for i := range s.lines {
+		if s.lines[i].of == is {
+			return &s.lines[i].line
 		}
 	}
-	line := &Line{}
-	s.lines[is] = line
-	return line
+	s.lines = slices.DeleteFunc(s.lines, func(l lineOf[S]) bool { return now.Sub(l.line.asked) >= forgets })
+	s.lines = append(s.lines, lineOf[S]{of: is})
+	return &s.lines[len(s.lines)-1].line
 }
 
 // Condition is a state that holds or does not.

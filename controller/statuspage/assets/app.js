@@ -343,6 +343,7 @@ function detail() {
 
 function lease(d, view) {
   if (d.outcome === "standby") return "held by " + d.holder;
+  if (d.outcome === "applied" && d.kept) return "held here, and not yet due for renewal";
   if (d.outcome === "applied") return "held here, for " + seconds(view.lease_seconds) + " from each tick";
   return outcomes[d.outcome];
 }
