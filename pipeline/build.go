@@ -359,7 +359,7 @@ func (p *Pipeline) source(n job.Node, next stage) error {
 	case *job.HTTP:
 		handler := ingest.New(ingest.Config{
 			Source: n.Name, KeyField: s.KeyField, MaxBodyBytes: s.MaxBodyBytes, MaxItems: s.MaxItems,
-			MaxRequests: s.MaxRequests, Wait: s.Wait,
+			MaxRequests: s.MaxRequests, Wait: s.Wait, Written: s.Acknowledge == "written",
 		}, p.onceOpen(into.put), p.log)
 		p.handle(s.Listen, route.Route{
 			Pattern: s.Path, Role: access.Feed, Help: "take items into " + n.Name, Handler: handler, Waits: s.Wait,

@@ -213,6 +213,7 @@ func (s *directStage) put(ctx context.Context, items []writequeue.Item) (int, er
 	switch {
 	case err == nil:
 		s.count(func(c *writequeue.Stats) { c.Waiting -= n; c.Written += n })
+		settled(ctx, len(items), writequeue.Written)
 		s.writtenTotal.Add(float64(n))
 	case ctx.Err() != nil:
 		s.count(func(c *writequeue.Stats) { c.Waiting -= n; c.Accepted -= n; c.Refused += n })
@@ -220,9 +221,18 @@ func (s *directStage) put(ctx context.Context, items []writequeue.Item) (int, er
 	default:
 		s.log.Error("items are dropped, for the sink does not take them", "node", s.name, "items", n, "error", err)
 		s.count(func(c *writequeue.Stats) { c.Waiting -= n; c.Dropped += n })
+		settled(ctx, len(items), writequeue.Lost)
 		s.droppedTotal.Add(float64(n))
 	}
 	return len(items), nil
+}
+
+// settled tells the receipt of a context, if it has one, of items that were
+// accepted and settled at once.
+func settled(ctx context.Context, n int, what writequeue.Outcome) {
+	receipt := writequeue.ReceiptOf(ctx)
+	receipt.Accepted(n)
+	receipt.Settled(n, what)
 }
 
 func (s *directStage) count(change func(*writequeue.Stats)) {

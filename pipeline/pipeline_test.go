@@ -468,6 +468,22 @@ func TestASourceMayHaveAPortOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenIsAcknowledgedToTheSender(t *testing.T) {
+	dir, file := paced(t, "0,1000\n0.5,0\n")
+	r := run(t, dir, file, pipeline.Options{}, "HEADGATE_JOB_DAG_NODES_IN_ACKNOWLEDGE=written", "HEADGATE_JOB_DAG_NODES_IN_WAIT=300ms")
+	if diff := cmp.Diff(reply{200, "", 25, 0}, r.post(t, items("a", 25))); diff != "" {
+		t.Error(diff)
+	}
+	if s := r.Summary(); s.Written != 25 {
+		t.Errorf("the sender was told before all were written: %+v", s)
+	}
+	for r.post(t, items("a", 1)).Status == http.StatusOK { // until the store stalls
+	}
+	if diff := cmp.Diff(reply{503, "5", 0, 5}, r.post(t, items("b", 5))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestABadBodyChangesNothing(t *testing.T) {
 	dir, file := paced(t, "0,0\n")
 	r := run(t, dir, file, pipeline.Options{})

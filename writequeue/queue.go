@@ -97,6 +97,7 @@ type waiter struct {
 	items    []Item        // of these, what is not yet accepted
 	accepted int           // of its items
 	err      error         // why it was woken before all were accepted
+	receipt  *Receipt      // nil where nobody asks
 	done     chan struct{} // of size one: sent to when it needs to wait no longer
 }
 
@@ -142,7 +143,7 @@ func New(cfg Config, sink Sink, dead DeadLetters, publish func(pressure.Event), 
 //     taken yet are dropped; those may be the first of items themselves.
 //
 // So more items than the capacity may be given at once in each of the cases.
-// ctx is looked at only while Put waits. After Run's context has ended the error
+// ctx is looked at only while Put waits, and for a receipt; see WithReceipt. After Run's context has ended the error
 // is ErrClosed. If any item has no key, nothing is accepted and the error is
 // ErrNoKey.
 func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error) {
@@ -151,6 +152,7 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 			return 0, fmt.Errorf("put item %d of %d: %w", i+1, len(items), ErrNoKey)
 		}
 	}
+	receipt := ReceiptOf(ctx)
 	now := q.now()
 	q.mu.Lock()
 	if q.closed {
@@ -159,14 +161,14 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 		return 0, ErrClosed
 	}
 	if q.cfg.Overflow == DropOldest {
-		q.admitDropping(items, now)
+		q.admitDropping(items, now, receipt)
 		q.observe(now)
 		q.unlockAndPublish()
 		return len(items), nil
 	}
 	// Where producers wait there is no room, so nobody is overtaken.
 	accepted = min(len(items), q.room())
-	q.admit(items[:accepted], now)
+	q.admit(items[:accepted], now, receipt)
 	q.observe(now)
 	rest := items[accepted:]
 	if len(rest) == 0 {
@@ -178,7 +180,7 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 		q.unlockAndPublish()
 		return accepted, ErrFull
 	}
-	w := q.newWaiter(rest)
+	w := q.newWaiter(rest, receipt)
 	place := q.blocked.PushBack(w)
 	q.unlockAndPublish()
 
@@ -202,13 +204,13 @@ func (q *Queue) Put(ctx context.Context, items ...Item) (accepted int, err error
 
 // newWaiter returns a waiter for items. It copies them, for if they escaped that
 // would cost an allocation even where nobody waits.
-func (q *Queue) newWaiter(items []Item) *waiter {
+func (q *Queue) newWaiter(items []Item, receipt *Receipt) *waiter {
 	w, used := q.waiters.Get().(*waiter)
 	if !used {
 		w = &waiter{done: make(chan struct{}, 1)}
 	}
 	w.copied = append(w.copied, items...)
-	w.items = w.copied
+	w.items, w.receipt = w.copied, receipt
 	return w
 }
 
@@ -231,11 +233,12 @@ func (q *Queue) room() int { return q.cfg.Capacity - q.depth() }
 
 // admit accepts items for which there is room. The caller judges the depth
 // when it has done all that it does at once.
-func (q *Queue) admit(items []Item, now time.Duration) {
+func (q *Queue) admit(items []Item, now time.Duration, receipt *Receipt) {
 	if len(items) == 0 {
 		return
 	}
-	q.ring.push(items, now)
+	q.ring.push(items, now, receipt)
+	receipt.Accepted(len(items))
 	q.count.accepted += uint64(len(items))
 	q.count.maxDepth = max(q.count.maxDepth, q.depth())
 	q.callWorkers()
@@ -243,16 +246,18 @@ func (q *Queue) admit(items []Item, now time.Duration) {
 
 // admitDropping accepts all items, and drops the oldest ones that no worker
 // has taken where there is no room for all.
-func (q *Queue) admitDropping(items []Item, now time.Duration) {
+func (q *Queue) admitDropping(items []Item, now time.Duration, receipt *Receipt) {
 	over := len(items) - q.room()
 	if over > 0 {
 		old := min(over, q.ring.n())
 		q.ring.drop(old)
 		q.count.droppedOverflow += uint64(over)
 		q.count.accepted += uint64(over - old)
+		receipt.Accepted(over - old)
+		receipt.Settled(over-old, Lost)
 		items = items[over-old:]
 	}
-	q.admit(items, now)
+	q.admit(items, now, receipt)
 }
 
 // leave takes n items out of the workers' hands and lets those in that wait
@@ -262,7 +267,7 @@ func (q *Queue) leave(n int, now time.Duration) {
 	for place := q.blocked.Front(); place != nil && q.room() > 0; place = q.blocked.Front() {
 		w := place.Value.(*waiter)
 		k := min(len(w.items), q.room())
-		q.admit(w.items[:k], now)
+		q.admit(w.items[:k], now, w.receipt)
 		w.items, w.accepted = w.items[k:], w.accepted+k
 		if len(w.items) > 0 {
 			break

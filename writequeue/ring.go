@@ -2,10 +2,11 @@ package writequeue
 
 import "time"
 
-// run is a number of items that were accepted within runSpan.
+// run is a number of items that were accepted within runSpan, with one receipt.
 type run struct {
 	n        int
 	accepted time.Duration // the first of them, since the queue was made
+	receipt  *Receipt      // nil where nobody asks
 }
 
 // runSpan bounds by how much an item's wait may seem longer than it is, so that
@@ -28,7 +29,7 @@ func (b *batch) next(n int) []run {
 	taken := b.runs[:i:i]
 	b.runs = b.runs[i:]
 	if left > 0 {
-		taken = append(taken, run{left, b.runs[0].accepted})
+		taken = append(taken, run{left, b.runs[0].accepted, b.runs[0].receipt})
 		b.runs[0].n -= left
 	}
 	return taken
@@ -48,17 +49,17 @@ func (r *ring) n() int { return r.items.n }
 
 // push appends the items, of which there is at least one. The caller has made
 // sure that they fit in the limit.
-func (r *ring) push(items []Item, accepted time.Duration) {
+func (r *ring) push(items []Item, accepted time.Duration, receipt *Receipt) {
 	r.items.reserve(len(items), r.limit)
 	r.items.push(items)
 	if r.runs.n > 0 {
-		if newest := r.runs.last(); accepted-newest.accepted < runSpan {
+		if newest := r.runs.last(); accepted-newest.accepted < runSpan && newest.receipt == receipt {
 			newest.n += len(items)
 			return
 		}
 	}
 	r.runs.reserve(1, r.limit)
-	r.runs.push([]run{{len(items), accepted}})
+	r.runs.push([]run{{len(items), accepted, receipt}})
 }
 
 // pop moves the oldest items, as many as b.items is long or there are, into b
@@ -74,11 +75,13 @@ func (r *ring) pop(b batch) batch {
 	return b
 }
 
-// drop forgets the n oldest items. There are at least that many.
+// drop forgets the n oldest items, and settles them. There are at least that many.
 func (r *ring) drop(n int) {
 	r.items.drop(n)
 	for n > 0 {
-		n -= r.takeRun(n).n
+		dropped := r.takeRun(n)
+		dropped.receipt.Settled(dropped.n, Lost)
+		n -= dropped.n
 	}
 }
 

@@ -55,7 +55,7 @@ func TestTheRingIsASlice(t *testing.T) {
 					items[j].Key = fmt.Sprint(i, "-", j)
 					model = append(model, timed{items[j].Key, newest})
 				}
-				r.push(items, now)
+				r.push(items, now, nil)
 			case 1:
 				n := rapid.IntRange(1, 300).Draw(t, "take")
 				got := r.pop(batch{items: make([]Item, n)})
@@ -93,7 +93,7 @@ func TestARunIsTakenFromABatchPartByPart(t *testing.T) {
 		var b batch
 		for i := range rapid.IntRange(1, 10).Draw(t, "runs") {
 			n := rapid.IntRange(1, 5).Draw(t, "items")
-			b.runs = append(b.runs, run{n, time.Duration(i)})
+			b.runs = append(b.runs, run{n, time.Duration(i), nil})
 			b.items = append(b.items, make([]Item, n)...)
 		}
 		want := each(b)

@@ -226,6 +226,9 @@ func (q *Queue) settle(n int, runs []run, what Outcome) {
 		q.note(ReasonStoreReady)
 	}
 	q.unlockAndPublish()
+	for _, r := range runs {
+		r.receipt.Settled(r.n, what)
+	}
 }
 
 // buryRest gives what no worker took before the drain limit to the dead

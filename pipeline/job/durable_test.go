@@ -1,6 +1,7 @@
 package job_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -185,5 +186,30 @@ providers: {ibkr: {base_per_second: 500, burst: 100}}
 `)
 	if diff := cmp.Diff([]string{`jobs/job.yaml:7: dag.nodes.b is "durable_directory q", want a durable_directory of its own, for a has this one`}, messages(err)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWhatIsWrittenIsAcknowledgedOnlyWhereThatIsKnown(t *testing.T) {
+	const file = `
+name: bars
+dag:
+  nodes:
+    in: {type: http, acknowledge: written}
+    once: {type: %s}
+    queue: {type: write_queue, %s}
+    store: {type: discard}
+  edges: [[in, once], [once, queue], [queue, store]]
+providers: {ibkr: {base_per_second: 500, burst: 100}}
+`
+	const at = `jobs/job.yaml:5: dag.nodes.in.acknowledge is "written", want accepted, for behind it is `
+	for _, test := range []struct{ transform, keys, want string }{
+		{"rename", "workers: 1", ""},
+		{"dedupe", "workers: 1", at + "once, which leaves out what is sent again, written or not"},
+		{"rename", "durable: nats, durable_url: nats://nats", at + "queue, a durable queue, which keeps what it accepted"},
+	} {
+		_, err := load(fmt.Sprintf(file, test.transform, test.keys))
+		if got := strings.Join(messages(err), "\n"); got != test.want {
+			t.Errorf("%s, %s: got %s", test.transform, test.keys, got)
+		}
 	}
 }

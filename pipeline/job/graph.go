@@ -52,6 +52,7 @@ func (r *reader) graph(dag entry, j *Job) *graph {
 	if whole {
 		r.checkShape(g)
 		r.checkShared(g)
+		r.checkAcknowledged(g)
 	}
 	return g
 }
@@ -281,4 +282,47 @@ func (g *graph) sorted() []Node {
 		}
 	}
 	return order
+}
+
+// checkAcknowledged reports sources that are to wait until their items are written,
+// where that cannot be known.
+func (r *reader) checkAcknowledged(g *graph) {
+	for _, n := range g.nodes {
+		source, is := n.Settings.(*HTTP)
+		if !is || source.Acknowledge != "written" {
+			continue
+		}
+		for _, behind := range g.behind(n.Name) {
+			var why string
+			switch v := behind.Settings.(type) {
+			case *Dedupe:
+				why = "which leaves out what is sent again, written or not"
+			case *WriteQueue:
+				if v.Is() {
+					why = "a durable queue, which keeps what it accepted"
+				}
+			}
+			if why != "" {
+				r.report(r.at(g.lines[n.Name], join("dag.nodes", n.Name)+".acknowledge"), source.Acknowledge,
+					fmt.Sprintf("accepted, for behind it is %s, %s", behind.Name, why))
+			}
+		}
+	}
+}
+
+// behind lists all nodes that items of one can come to.
+func (g *graph) behind(name string) (all []Node) {
+	seen := map[string]bool{}
+	var visit func(string)
+	visit = func(name string) {
+		for _, next := range g.node(name).Next {
+			if !seen[next] {
+				seen[next] = true
+				all = append(all, *g.node(next))
+				visit(next)
+			}
+		}
+	}
+	visit(name)
+	return all
 }

@@ -151,6 +151,7 @@ type HTTP struct {
 	MaxBodyBytes int64         `env:"max_body_bytes, default=4194304" min:"1" max:"1073741824" help:"largest body; a larger one is answered 413"`
 	MaxItems     int           `env:"max_items, default=10000" min:"1" max:"10000000" help:"most items in one body; more are answered 413"`
 	Wait         time.Duration `env:"wait, default=1s" min:"1ms" max:"10m" help:"how long a request waits for the gate and for room before it is answered 429"`
+	Acknowledge  string        `env:"acknowledge, default=accepted" oneof:"accepted written" help:"when a request is answered: when its items are accepted into the queue, or when they are written to the store, for which it waits as long in all"`
 	MaxRequests  int           `env:"max_requests, default=64" min:"1" max:"100000" help:"requests that may wait at once; more are answered 429"`
 }
 

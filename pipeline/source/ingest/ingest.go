@@ -5,17 +5,23 @@
 // back tells the sender what to do:
 //
 //	202  all items are in the queue
+//	200  all items are written to the store, but for those that it will never
+//	     take, which are "dead_lettered"; in place of 202 where the setting is to
+//	     acknowledge only that
 //	400  nothing was taken; the fields name the lines that are wrong
 //	413  nothing was taken; the body or its number of items is too large
 //	429  there was no room in time: "accepted" items from the beginning were
 //	     taken, the rest was not. Send the rest, or all of it under the same
 //	     keys, after Retry-After
 //	503  the pipeline is stopping, or waits for its store or its queue
-//	     before it begins;
-//	     "accepted" as for 429
+//	     before it begins; "accepted" as for 429. Where what is written is
+//	     acknowledged: not all items were written in time, or some were lost. Send
+//	     all of them again under the same keys
 //
 // An item's key is its key field; else it is made of the Idempotency-Key header
-// and the line; else it is new, and then a body that is sent twice is two.
+// and the line; else it is new, and then a body that is sent twice is two. Where
+// what is written is acknowledged an item may have to be sent again though it is
+// on its way, so there each needs one of the first two.
 package ingest
 
 import (
@@ -45,6 +51,7 @@ type Config struct {
 	MaxItems     int           // in one body, > 0
 	MaxRequests  int           // that may wait at once, > 0
 	Wait         time.Duration // the longest that a request waits for room, > 0
+	Written      bool          // a request is answered when its items are written, for which it waits no longer in all
 }
 
 // Handler takes items by POST. Several requests may be served at once.
@@ -69,6 +76,8 @@ func New(cfg Config, put replay.Put, log *slog.Logger) *Handler {
 type answer struct {
 	Accepted int     `json:"accepted"`
 	Refused  int     `json:"refused"`
+	Written  int     `json:"written,omitempty"`
+	Dead     int     `json:"dead_lettered,omitempty"`
 	Error    string  `json:"error,omitempty"`
 	Fields   []field `json:"fields,omitempty"`
 }
@@ -125,7 +134,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) offer(w http.ResponseWriter, r *http.Request, items []writequeue.Item) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Wait)
 	defer cancel()
+	if h.cfg.Written {
+		h.offerAndWait(ctx, w, items)
+		return
+	}
 	accepted, err := h.put(ctx, items)
+	h.tell(w, items, accepted, err)
+}
+
+// offerAndWait answers when it is known what became of all items. Nothing counts
+// as accepted before that.
+func (h *Handler) offerAndWait(ctx context.Context, w http.ResponseWriter, items []writequeue.Item) {
+	ctx, receipt := writequeue.WithReceipt(ctx)
+	accepted, err := h.put(ctx, items)
+	if err != nil || accepted < len(items) {
+		h.tell(w, items, 0, err)
+		return
+	}
+	fate, err := receipt.Wait(ctx)
+	switch {
+	case err != nil:
+		h.away(w, 0, len(items), "not all items are written yet: send all of them again, under the same keys")
+	case fate.Dropped > 0:
+		h.away(w, 0, len(items), fmt.Sprintf("%d items were dropped: send all of them again, under the same keys", fate.Dropped))
+	default:
+		reply(w, http.StatusOK, answer{Accepted: len(items), Written: fate.Written, Dead: fate.DeadLettered})
+	}
+}
+
+// tell answers by what the pipeline took at once.
+func (h *Handler) tell(w http.ResponseWriter, items []writequeue.Item, accepted int, err error) {
 	refused := len(items) - accepted
 	var retry interface{ RetryAfter() time.Duration }
 	switch {
@@ -198,6 +236,10 @@ func (h *Handler) parse(body []byte, idempotencyKey string, now time.Time) ([]wr
 				errs = append(errs, v)
 			}
 		} else {
+			if !found && idempotencyKey == "" && h.cfg.Written {
+				errs = append(errs, invalid.Missing(name+", "+h.cfg.KeyField, "a key, or the header Idempotency-Key: an item may have to be sent again"))
+				continue
+			}
 			if !found {
 				key = request + "/" + strconv.Itoa(number)
 			}

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,6 +124,67 @@ func TestARequestIsAnsweredByWhatBecameOfItsItems(t *testing.T) {
 			if diff := cmp.Diff(test.taken, p.keys()); diff != "" {
 				t.Error("taken:", diff)
 			}
+		})
+	}
+}
+
+func TestWhatIsWrittenIsAcknowledgedWhereThatIsAsked(t *testing.T) {
+	const two = `{"key":"a"}` + "\n" + `{"key":"b"}` + "\n"
+	for _, test := range []struct {
+		name     string
+		accepted int
+		err      error
+		become   []writequeue.Outcome // of those that are settled
+		body     string
+		header   []string
+		status   int
+		answer   string
+	}{
+		{name: "all are written", accepted: 2, become: []writequeue.Outcome{writequeue.Written, writequeue.Written}, body: two,
+			status: 200, answer: `{"accepted":2,"refused":0,"written":2}`},
+		{name: "one will never be", accepted: 2, become: []writequeue.Outcome{writequeue.Written, writequeue.DeadLettered}, body: two,
+			status: 200, answer: `{"accepted":2,"refused":0,"written":1,"dead_lettered":1}`},
+		{name: "one is not yet", accepted: 2, become: []writequeue.Outcome{writequeue.Written}, body: two,
+			status: 503, answer: `{"accepted":0,"refused":2,"error":"not all items are written yet: send all of them again, under the same keys"}`},
+		{name: "one was dropped", accepted: 2, become: []writequeue.Outcome{writequeue.Written, writequeue.Lost}, body: two,
+			status: 503, answer: `{"accepted":0,"refused":2,"error":"1 items were dropped: send all of them again, under the same keys"}`},
+		{name: "there was room for one", accepted: 1, err: writequeue.ErrFull, become: []writequeue.Outcome{writequeue.Written}, body: two,
+			status: 429, answer: `{"accepted":0,"refused":2,"error":"the queue is full"}`},
+		{name: "no key to send it again under", body: "{}", status: 400,
+			answer: `{"accepted":0,"refused":0,"error":"no item was taken, for the body is wrong","fields":[` +
+				`{"field":"line 1, key","got":"","want":"a key, or the header Idempotency-Key: an item may have to be sent again"}]}`},
+		{name: "a key of the request", accepted: 1, become: []writequeue.Outcome{writequeue.Written}, body: "{}", header: []string{"Idempotency-Key", "batch-7"},
+			status: 200, answer: `{"accepted":1,"refused":0,"written":1}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asks := config
+				asks.Written = true
+				var queue sync.WaitGroup
+				defer queue.Wait()
+				h := ingest.New(asks, func(ctx context.Context, _ []writequeue.Item) (int, error) {
+					receipt := writequeue.ReceiptOf(ctx)
+					receipt.Accepted(test.accepted)
+					queue.Go(func() {
+						for _, what := range test.become {
+							time.Sleep(400 * time.Millisecond)
+							receipt.Settled(1, what)
+						}
+					})
+					return test.accepted, test.err
+				}, slog.New(slog.DiscardHandler))
+				begin := time.Now()
+				w := post(h, test.body, test.header...)
+				if w.Code != test.status || test.status > 400 && w.Header().Get("Retry-After") == "" {
+					t.Errorf("status %d, Retry-After %q; want %d", w.Code, w.Header().Get("Retry-After"), test.status)
+				}
+				if took := time.Since(begin); took > config.Wait {
+					t.Errorf("it took %v, longer than the setting", took)
+				}
+				if diff := cmp.Diff(test.answer+"\n", w.Body.String()); diff != "" {
+					t.Error(diff)
+				}
+			})
 		})
 	}
 }
