@@ -125,6 +125,11 @@ bench: ## measure against peers in one run, by turns, into docs/benchmarks.md: m
 	@CGO_ENABLED=0 tools/progress "building KEDA's scalers" $(GO) build -C e2e/kedaclient -trimpath -o ../../bin/polling ./polling
 	@HEADGATE_TEST_PROMETHEUS="$$(tools/setup prometheus)" bin/bench $(if $(RUN),-run '$(RUN)',-docs docs/benchmarks.md) $(if $(ROUNDS),-rounds '$(ROUNDS)')
 
+.PHONY: wide
+wide: ## simulate the sharded controllers of 1,000,000 targets, and measure what one target costs a controller
+	@$(GO) test -count 1 -v -run 'AMillion|AHundred|ALostShard|TenThousand' ./controller ./controller/shard
+	@$(GO) test -run '^$$' -bench "WholeTick|ApplyOverHTTP" -benchtime 10x ./controller
+
 .PHONY: screenshots
 screenshots: ## take the pictures of the status page in docs/images/ anew, from a demo that runs for some minutes
 	@tools/setup chromium

@@ -100,7 +100,7 @@ func (l *line) look(now time.Time, v view) fault {
 		return fault{v.fault, v.detail}
 	}
 	// All are looked at before any is judged: a level is that of one moment.
-	observations := make([]metrics.Observation, 0, len(l.target.CoordinatorIDs))
+	observations := make([]metrics.Observation, 0, 2) // few targets observe more, and these are on the stack
 	var oldest time.Duration
 	for _, id := range l.target.CoordinatorIDs {
 		o, ok := v.snapshot.Coordinators[id]
@@ -175,7 +175,11 @@ func (l *line) capacityOf(o metrics.Observation) float64 {
 // judge makes one sight of good observations: the worst level, and the
 // coordinator that is worst by level and then by its share of the HARD mark.
 func (l *line) judge(now time.Time, observations []metrics.Observation, oldest time.Duration) {
-	s := &sight{measured: now.Add(-oldest)}
+	s := l.seen
+	if s == nil {
+		s = &sight{}
+	}
+	*s = sight{measured: now.Add(-oldest)}
 	worstShare := math.Inf(-1)
 	var worstLevel pressure.Level
 	for _, o := range observations {

@@ -131,6 +131,27 @@ type canal struct {
 
 const canalGates = 60
 
+func newCanal(t *testing.T, gates int) *canal {
+	t.Helper()
+	c := &canal{stops: map[int]func(){}}
+	for range gates {
+		gate := coordinator.New()
+		c.gates = append(c.gates, local{gate})
+		if err := gate.Register(coordinator.Provider{
+			Name: "ibkr", BasePerSecond: 100, Burst: 10, FloorPerSecond: 1, FailMode: coordinator.FailSafe, SafeScale: 0.5,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func (c *canal) close() {
+	for _, gate := range c.gates {
+		gate.Close()
+	}
+}
+
 func (c *canal) url(i int) string { return fmt.Sprintf("http://gate-%d:9400", i) }
 
 // run starts the controller of a shard, whose law gives a scale by which it is
@@ -182,17 +203,8 @@ func (c *canal) held(t *testing.T) (all []string) {
 
 func TestFromFourShardsToFiveNoProviderHasTwoScalesAndEachIsHandedOverWithinALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &canal{stops: map[int]func(){}}
-		for range canalGates {
-			gate := coordinator.New()
-			defer gate.Close()
-			if err := gate.Register(coordinator.Provider{
-				Name: "ibkr", BasePerSecond: 100, Burst: 10, FloorPerSecond: 1, FailMode: coordinator.FailSafe, SafeScale: 0.5,
-			}); err != nil {
-				t.Fatal(err)
-			}
-			c.gates = append(c.gates, local{gate})
-		}
+		c := newCanal(t, canalGates)
+		defer c.close()
 		before, after := func(i int) string { return fmt.Sprintf("old-%d with 0.9", i) }, func(i int) string { return fmt.Sprintf("new-%d with 0.7", i) }
 		for i := range 4 {
 			c.run(t, fmt.Sprintf("old-%d", i), shard.Shard{Index: i, Of: 4}, 0.9)
@@ -263,6 +275,47 @@ func TestFromFourShardsToFiveNoProviderHasTwoScalesAndEachIsHandedOverWithinALea
 			t.Errorf("a provider was without a lease for %v, want at most an interval", longest)
 		}
 		t.Logf("%d of %d providers move; the longest time without a lease was %v", moved, canalGates, longest)
+		for _, stop := range c.stops {
+			stop()
+		}
+	})
+}
+
+func TestALostShardsProvidersGoToTheirFailModeWithinTheirLeaseAndComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const shards, gates, lost = 10, 2000, 3
+		c := newCanal(t, gates)
+		defer c.close()
+		holder := func(index int) string { return fmt.Sprint("controller-", index) }
+		for index := range shards {
+			c.run(t, holder(index), shard.Shard{Index: index, Of: shards}, 0.9)
+		}
+		// check counts the providers that are held by another than their shard, and
+		// the scale of those that nobody holds.
+		check := func(when string, nobody bool) {
+			t.Helper()
+			for i, got := range c.held(t) {
+				index := shard.At(c.url(i), "ibkr", shards)
+				want := holder(index) + " with 0.9"
+				if nobody && index == lost {
+					want = "nobody"
+					if s, err := c.gates[i].Coordinator.State("ibkr"); err != nil || s.Scale != 0.5 {
+						t.Fatalf("%s: gate %d is at a scale of %v, want that of its fail mode", when, i, s.Scale)
+					}
+				}
+				if got != want {
+					t.Fatalf("%s: gate %d is held by %s, want %s", when, i, got, want)
+				}
+			}
+		}
+		pass(2 * interval)
+		check("while all run", false)
+		c.stops[lost]()
+		pass(target(t, "", nil).Lease)
+		check("a lease after one was lost", true)
+		c.run(t, holder(lost), shard.Shard{Index: lost, Of: shards}, 0.9)
+		pass(interval)
+		check("an interval after it came back", false)
 		for _, stop := range c.stops {
 			stop()
 		}

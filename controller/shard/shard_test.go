@@ -3,6 +3,7 @@ package shard_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +68,52 @@ func TestProvidersAreSharedEvenlyAndAsFewMoveAsCanBe(t *testing.T) {
 				t.Errorf("%v move, want %.0f +- %.0f", moved, share*providers, most)
 			}
 		})
+	}
+}
+
+func TestAMillionProvidersFallEvenlyToAHundredShardsAndOneMoreTakesItsPartFromAll(t *testing.T) {
+	const providers, shards = 1_000_000, 100
+	held, given := make([]int, shards), make([]int, shards)
+	moved := 0
+	for i := range providers {
+		was, is := shard.At(address(i), "ibkr", shards), shard.At(address(i), "ibkr", shards+1)
+		held[was]++
+		if is != was {
+			moved++
+			given[was]++
+			if is != shards {
+				t.Fatalf("provider %d moves from %d to %d, want it to stay or go to the new one", i, was, is)
+			}
+		}
+	}
+	most, least := slices.Max(held), slices.Min(held)
+	t.Logf("of %d providers each of %d shards has %d to %d, %.3f of the mean at most; one more takes %d, %d to %d from each",
+		providers, shards, least, most, float64(most)*shards/providers, moved, slices.Min(given), slices.Max(given))
+	if ratio := float64(most) * shards / providers; ratio > 1.05 {
+		t.Errorf("the fullest shard has %.3f times the mean", ratio)
+	}
+	if want := providers / (shards + 1); moved < want*95/100 || moved > want*105/100 {
+		t.Errorf("%d providers move to the new shard, want about %d", moved, want)
+	}
+}
+
+func TestTheTicksOfAHundredControllersAreSpreadOverTheInterval(t *testing.T) {
+	const interval, shards = 5 * time.Second, 100
+	var begins []time.Duration
+	for index := range shards {
+		begins = append(begins, shard.Shard{Index: index, Of: shards}.Phase(fmt.Sprint("controller-", index), interval))
+	}
+	slices.Sort(begins)
+	for second := range interval / time.Second {
+		n := 0
+		for _, begin := range begins {
+			if begin >= second*time.Second && begin < (second+1)*time.Second {
+				n++
+			}
+		}
+		if n != shards/5 {
+			t.Errorf("in second %d begin %d ticks, want a fifth of them", second, n)
+		}
 	}
 }
 

@@ -136,6 +136,7 @@ func CoordinatorTransport(s settings.Coordinators, addresses []string) (http.Rou
 	if s.ClientConfigFile == "" {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost = idleConnections
+		transport.MaxIdleConns = 0 // without a limit: there may be ten thousand coordinators, each asked at every tick
 		return transport, nil
 	}
 	client, err := clientConfig(coordinatorClientVariable, s.ClientConfigFile)
