@@ -145,6 +145,20 @@ func (r *running) until(t *testing.T, path string, status int) string {
 	}
 }
 
+// saying waits until the log says something.
+func (r *running) saying(t *testing.T, text string) {
+	t.Helper()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for !r.log.has(text) {
+		select {
+		case <-again.C:
+		case <-r.done:
+			t.Fatalf("the log does not say %q", text)
+		}
+	}
+}
+
 // end stops the pipeline and waits for it.
 func (r *running) end(t *testing.T) pipeline.Summary {
 	t.Helper()

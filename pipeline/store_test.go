@@ -51,7 +51,9 @@ func TestAPipelineWaitsForItsStore(t *testing.T) {
 		t.Errorf("got %+v before the store is there, want 503 with Retry-After", got)
 	}
 
+	r.saying(t, "the store cannot be opened, it is waited for") // so that the next try is another one
 	forward(t, address, filepath.Join(server.Query().Get("host"), ".s.PGSQL.5432"))
+	r.saying(t, "the store is open")
 	r.until(t, "/-/ready", http.StatusOK)
 	if got := r.post(t, items("late", 3)); got.Accepted != 3 {
 		t.Errorf("got %+v once the store is there", got)
@@ -59,11 +61,6 @@ func TestAPipelineWaitsForItsStore(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	if s := r.end(t); s.Written != 3 || !s.Conserved {
 		t.Errorf("summary %+v, want 3 written", s)
-	}
-	for _, said := range []string{"the store cannot be opened, it is waited for", "the store is open"} {
-		if !r.log.has(said) {
-			t.Errorf("the log does not say %q", said)
-		}
 	}
 }
 
