@@ -38,5 +38,7 @@ func TestEveryRouteOfTheControllerIsForThoseWithItsRole(t *testing.T) {
 		"HEADGATE_COORDINATOR_URL=http://127.0.0.1:1", "HEADGATE_CONTROLLER_ACCESS_FILE=" + accesstest.File(t),
 	}
 	address, _, _ := start(t, environ...)
-	routetest.Try(t, address, served(t, environ))
+	routes := served(t, environ)
+	routetest.Try(t, address, routes)
+	routetest.Described(t, "../..", "controller", routes)
 }

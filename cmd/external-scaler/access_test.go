@@ -27,6 +27,7 @@ func TestEveryRouteOfTheScalerIsForThoseWithItsRole(t *testing.T) {
 	_, program, _ := start(t, "HEADGATE_PROMETHEUS_URL=http://127.0.0.1:9", "HEADGATE_SCALER_ACCESS_FILE="+accesstest.File(t))
 	until(t, "the HTTP server listens", func() bool { return listeningHTTP.MatchString(program.log()) })
 	routetest.Try(t, "http://"+listeningHTTP.FindStringSubmatch(program.log())[1], routes)
+	routetest.Described(t, "../..", "external-scaler", routes)
 }
 
 func TestEveryCallOfTheScalerIsForThoseWithItsRole(t *testing.T) {

@@ -109,4 +109,5 @@ func TestEveryRouteOfThePipelineIsForThoseWithItsRole(t *testing.T) {
 	for address, routes := range lists {
 		routetest.Try(t, "http://"+address, routes)
 	}
+	routetest.Described(t, "../..", "pipeline", lists[own])
 }
