@@ -287,6 +287,9 @@ func TestTheServersDoWhatTheirDescriptionsSay(t *testing.T) {
 		return []string{"run", file("job.yaml", strings.NewReplacer("OWN", address, "STORE", store).Replace(job))}
 	}
 	gate := runs(t, bin, "pipeline", addresses[0], aJob(addresses[0], "{type: sqlite, path: bars.db}"))
+	// One that answers when items are written.
+	written := runs(t, bin, "pipeline", addresses[8], aJob(addresses[8], "{type: sqlite, path: bars.db}"),
+		"HEADGATE_JOB_DAG_NODES_ITEMS_ACKNOWLEDGE=written", "HEADGATE_JOB_DAG_NODES_ITEMS_WAIT=20s")
 	guardedGate := runs(t, bin, "pipeline", addresses[1], aJob(addresses[1], "{type: postgres, url: 'postgres://nobody@127.0.0.1:1/none'}"),
 		"HEADGATE_PIPELINE_ACCESS_FILE="+clients)
 	targets := file("targets.yaml", fmt.Sprintf(`targets:
@@ -303,7 +306,7 @@ func TestTheServersDoWhatTheirDescriptionsSay(t *testing.T) {
 	guardedScaler := runs(t, bin, "external-scaler", addresses[6], nil, "HEADGATE_SCALER_LISTEN="+addresses[6], "HEADGATE_SCALER_GRPC_LISTEN="+addresses[7],
 		"HEADGATE_SCALER_INTERVAL=500ms", "HEADGATE_QUERY_TIMEOUT=200ms", "HEADGATE_PROMETHEUS_URL="+nowhere, "HEADGATE_SCALER_ACCESS_FILE="+clients)
 	none := func() string { return "" }
-	for _, address := range []string{gate, loop, scaler} {
+	for _, address := range []string{gate, written, loop, scaler} {
 		await(t, address+"/-/ready", none)
 	}
 	large := `{"reason": "` + strings.Repeat("x", 65<<10) + `"}`
@@ -361,6 +364,7 @@ func TestTheServersDoWhatTheirDescriptionsSay(t *testing.T) {
 		for _, path := range []string{at + "/scale", at + "/override", at + "/acquire", at + "/outcome", at + "/cool-down", "/v1/feedback", "/feedback"} {
 			d.tooLarge(t, gate, path, large)
 		}
+		d.ask(t, written, question{method: "POST", path: "/v1/items", body: "{\"a\": 1}\n", headers: map[string]string{"Idempotency-Key": "k"}, want: 200})
 		d.strangers(t, guardedGate)
 		feeder := "Bearer " + accesstest.Token(access.Feed)
 		d.ask(t, guardedGate, question{method: "GET", path: "/-/ready", want: 503})
