@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/access"
 	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/coordinator/client"
 	"github.com/headgate/headgate/coordinator/feedback"
 	"github.com/headgate/headgate/coordinator/httpapi"
 	"github.com/headgate/headgate/pressure"
@@ -23,7 +24,8 @@ func eventsGroup() group {
 	return group{
 		name: "events",
 		about: "From a feedback event to the rate that it changes. Within the process that is one call, which returns when the provider's rate is the new one; " +
-			"the row is the 99th of a hundred calls. Over HTTP it is a POST on a kept connection of the loopback, and the peer is a bare net/http server that reads as much and answers as much.",
+			"the row is the 99th of a hundred calls. Over HTTP it is a POST on a kept connection of the loopback, and the peer is a bare net/http server that reads as much and answers as much. " +
+			"The last row is until a follower of the stream of changes has the new rate.",
 		measure: measureEvents,
 	}
 }
@@ -50,12 +52,17 @@ func event(i int) pressure.Event {
 	return e
 }
 
+// rateAfter is the rate that the event asks for.
+func rateAfter(i int) float64 {
+	if i%2 == 0 {
+		return 1
+	}
+	return 1000
+}
+
 // follows checks that the rate is what the last event asks for.
 func (l *loop) follows(i int) error {
-	want := 1000.0
-	if i%2 == 0 {
-		want = 1
-	}
+	want := rateAfter(i)
 	state, err := l.gate.State(provider)
 	if err == nil && state.EffectivePerSecond != want {
 		err = fmt.Errorf("after event %d the rate is %v, want %v", i, state.EffectivePerSecond, want)
@@ -114,12 +121,74 @@ func measureEvents(ctx context.Context, rounds int) ([]Row, error) {
 			}
 		}
 	}
-	all, err := byTurns(ctx, rounds, contender{"headgate", sends(ours.URL + "/v1/feedback")}, contender{"net/http", sends(bare.URL)})
+	bareTrip := contender{"net/http", sends(bare.URL)}
+	all, err := byTurns(ctx, rounds, contender{"headgate", sends(ours.URL + "/v1/feedback")}, bareTrip)
 	if err != nil {
 		return nil, err
 	}
 	o, p := medianRound(all, 0, 1)
-	return append(rows, atMost(2).against("HTTP event -> changed rate, loopback", "µs", "bare net/http round trip", o.nsPerOp/1e3, p.nsPerOp/1e3)), nil
+	rows = append(rows, atMost(2).against("HTTP event -> changed rate, loopback", "µs", "bare net/http round trip", o.nsPerOp/1e3, p.nsPerOp/1e3))
+
+	seen, unfollow, err := follow(ctx, ours.URL)
+	if err != nil {
+		return nil, err
+	}
+	defer unfollow()
+	i := 0 // of the event before; from run to run, for one that changes nothing is not told
+	if _, _, err := post(ours.URL+"/v1/feedback", body(i)); err != nil {
+		return nil, err
+	}
+	all, err = byTurns(ctx, rounds, contender{"follower", func(b *testing.B) {
+		for b.Loop() {
+			i++
+			if got, answer, err := post(ours.URL+"/v1/feedback", body(i)); err != nil || got != status {
+				b.Fatal(got, string(answer), err)
+			}
+			for rate := range seen {
+				if rate == rateAfter(i) {
+					break
+				}
+			}
+		}
+	}}, bareTrip)
+	if err != nil {
+		return nil, err
+	}
+	o, p = medianRound(all, 0, 1)
+	// No peer does this. The limit allows for the two ways that are gone one after
+	// the other: that of the event, and that of the change to its follower.
+	return append(rows, atMost(4).against("HTTP event -> changed rate at a follower, loopback", "µs", "bare net/http round trip", o.nsPerOp/1e3, p.nsPerOp/1e3)), nil
+}
+
+// follow tells each rate of the provider that a follower of the changes at an
+// address sees, until it is called off.
+func follow(ctx context.Context, address string) (rates <-chan float64, stop func(), err error) {
+	c, err := client.New(address, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	seen, ended := make(chan float64, 1<<16), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(seen)
+		c.Follow(ctx, func(change client.Change) {
+			if change.State == nil {
+				return
+			}
+			select {
+			case seen <- change.State.EffectivePerSecond:
+			default: // nobody looks at the moment
+			}
+		}, nil)
+	}()
+	stop = func() { cancel(); <-ended }
+	select {
+	case <-seen: // the stream is there: it begins with what is
+		return seen, stop, nil
+	case <-ended:
+		return nil, nil, ctx.Err()
+	}
 }
 
 // inProcessP99 is the median of the rounds' 99th percentiles.
