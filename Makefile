@@ -138,12 +138,8 @@ screenshots: ## take the pictures of the status page in docs/images/ anew, from 
 	@bin/screenshots bin/demo --prometheus "$$(tools/setup prometheus)"
 
 .PHONY: fuzz
-fuzz: ## run each fuzz test for FUZZTIME (default 20s)
-	@for package in $$(git grep -l '^func Fuzz' -- '*_test.go' ':!e2e' | xargs -n1 dirname | sort -u); do \
-		for name in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
-			$(GO) test -C $$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(FUZZTIME),20s) .; \
-		done; \
-	done
+fuzz: ## run each fuzz test for FUZZTIME (default 20s), and count the executions: make fuzz [FUZZTIME=1m] [RUN=regex]
+	@tools/fuzz '$(or $(FUZZTIME),20s)' $(if $(RUN),'$(RUN)')
 
 .PHONY: sizes
 sizes: build ## tell what is compiled in: packages, go.sum lines, bytes of each binary

@@ -2,11 +2,13 @@ package access
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
-	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/invalid/invalidtest"
 )
 
 func FuzzAccessFile(f *testing.F) {
@@ -24,9 +26,7 @@ func FuzzAccessFile(f *testing.F) {
 			return []byte(path), nil
 		})
 		if err != nil {
-			if len(invalid.All(err)) == 0 {
-				t.Fatalf("no field is named: %v", err)
-			}
+			invalidtest.Explained(t, err)
 			return
 		}
 		guard := Everyone()
@@ -40,6 +40,43 @@ func FuzzAccessFile(f *testing.F) {
 		for _, c := range read.clients {
 			if c.roles == 0 || c.name == "" || len(c.tokens)+len(c.certificates) == 0 {
 				t.Fatalf("half a client: %+v", c)
+			}
+		}
+	})
+}
+
+// FuzzAuthorization knocks with whatever header: only a token that is listed
+// opens, and only for its client's roles.
+func FuzzAuthorization(f *testing.F) {
+	const token = "the-one-token-there-is"
+	sum := sha256.Sum256([]byte(token))
+	listed, err := parse([]byte("clients:\n  - {name: ann, token_sha256: "+hex.EncodeToString(sum[:])+", roles: [feed]}\n"), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	guard := Everyone()
+	guard.file = "a file"
+	guard.table.Store(listed)
+	for _, seed := range []string{
+		"Bearer " + token, "bearer  " + token, "Bearer " + token + " ", "Basic " + base64.StdEncoding.EncodeToString([]byte("ann:"+token)),
+		"Basic " + base64.StdEncoding.EncodeToString([]byte("bob:"+token)), "Basic OnRva2Vu", "Basic =", "Bearer", "", "Digest x", "Bearer " + hex.EncodeToString(sum[:]),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		name, err := guard.Admit(Credentials{Authorization: header}, Feed)
+		if err == nil {
+			scheme, rest, _ := strings.Cut(header, " ")
+			decoded, _ := base64.StdEncoding.DecodeString(strings.TrimSpace(rest))
+			bearer := strings.EqualFold(scheme, "Bearer") && strings.TrimLeft(rest, " ") == token
+			basic := strings.EqualFold(scheme, "Basic") && string(decoded) == "ann:"+token
+			if name != "ann" || !bearer && !basic {
+				t.Fatalf("%q comes in as %q", header, name)
+			}
+		}
+		for _, role := range []Role{Read, Apply, Override, ""} {
+			if _, err := guard.Admit(Credentials{Authorization: header}, role); err == nil {
+				t.Fatalf("%q has the role %q", header, role)
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 
@@ -44,10 +45,31 @@ func DefaultNames() Names {
 	}
 }
 
-// matchers is one or more PromQL label matchers, with commas between them.
-var matchers = regexp.MustCompile(
-	`^\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=|!=|=~|!~)\s*"([^"\\]|\\.)*"\s*` +
-		`(,\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=|!=|=~|!~)\s*"([^"\\]|\\.)*"\s*)*,?\s*$`)
+// matcher is one PromQL label matcher at the beginning of a text, and the comma
+// after it where there is one.
+var matcher = regexp.MustCompile(`^\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*")\s*(,|$)`)
+
+// areMatchers reports whether a text is nothing but label matchers, with commas
+// between them, which Prometheus takes and which leave the series' names alone.
+func areMatchers(text string) bool {
+	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
+		found := matcher.FindStringSubmatch(text)
+		if found == nil || found[1] == model.MetricNameLabel || found[1] == partLabel {
+			return false
+		}
+		value, err := strconv.Unquote(found[3])
+		if err != nil || !utf8.ValidString(value) {
+			return false
+		}
+		if strings.HasSuffix(found[2], "~") {
+			if _, err := regexp.Compile(value); err != nil {
+				return false
+			}
+		}
+		text = text[len(found[0]):]
+	}
+	return true
+}
 
 // Validate reports every name that no series or label can have, joined.
 func (n Names) Validate() error {
@@ -68,8 +90,8 @@ func (n Names) Validate() error {
 	if !model.LegacyValidation.IsValidLabelName(n.CoordinatorLabel) || n.CoordinatorLabel == partLabel {
 		errs = append(errs, invalid.New("coordinator_label", n.CoordinatorLabel, "the name of a label"))
 	}
-	if n.Matchers != "" && !matchers.MatchString(n.Matchers) {
-		errs = append(errs, invalid.New("matchers", n.Matchers, `label matchers such as job="bars", namespace=~"a|b"`))
+	if !areMatchers(n.Matchers) {
+		errs = append(errs, invalid.New("matchers", n.Matchers, `label matchers such as job="bars", namespace=~"a|b", of other labels than __name__`))
 	}
 	return errors.Join(errs...)
 }
@@ -153,8 +175,8 @@ func query(all []Names) string {
 
 func (n Names) selector(op, name string) string {
 	inner := fmt.Sprintf("__name__%s%s", op, strconv.Quote(name))
-	if n.Matchers != "" {
-		inner += "," + strings.TrimSuffix(strings.TrimSpace(n.Matchers), ",")
+	if more := strings.TrimSpace(n.Matchers); more != "" {
+		inner += "," + strings.TrimSuffix(more, ",")
 	}
 	return "{" + inner + "}"
 }

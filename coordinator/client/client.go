@@ -161,6 +161,10 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 	return nil
 }
 
+// longestLease is the most that a coordinator grants. One that says more is not
+// believed.
+const longestLease = 7 * 24 * time.Hour
+
 // refusal reads an answer that says no. One that is no JSON is quoted.
 func refusal(status int, data []byte) error {
 	var said struct {
@@ -187,7 +191,7 @@ func refusal(status int, data []byte) error {
 	if status == http.StatusConflict && said.Holder != "" {
 		e.cause = &coordinator.ConflictError{
 			Holder: said.Holder, Sequence: said.Sequence, Stale: said.Stale,
-			ExpiresIn: time.Duration(said.ExpiresInSeconds * float64(time.Second)),
+			ExpiresIn: time.Duration(min(max(0, said.ExpiresInSeconds), longestLease.Seconds()) * float64(time.Second)),
 		}
 	}
 	return e

@@ -4,7 +4,7 @@ import (
 	"math"
 	"testing"
 
-	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/invalid/invalidtest"
 )
 
 func FuzzDecodeScale(f *testing.F) {
@@ -14,9 +14,9 @@ func FuzzDecodeScale(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := decodeScale(body)
 		switch {
-		case err != nil && len(invalid.All(err)) == 0:
-			t.Errorf("an error that names no field: %v", err)
-		case err == nil && (math.IsNaN(r.Scale) || r.TTL <= 0 || r.Holder == "" || r.Sequence == 0 || !r.Level.Known()):
+		case err != nil:
+			invalidtest.Explained(t, err)
+		case math.IsNaN(r.Scale) || r.TTL <= 0 || r.Holder == "" || r.Sequence == 0 || !r.Level.Known():
 			t.Errorf("got through: %+v", r)
 		}
 	})
@@ -29,9 +29,9 @@ func FuzzDecodeAcquire(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := decodeAcquire(body)
 		switch {
-		case err != nil && len(invalid.All(err)) == 0:
-			t.Errorf("an error that names no field: %v", err)
-		case err == nil && (r.tokens < 1 || r.timeout < 0 || r.timeout > longestAcquire):
+		case err != nil:
+			invalidtest.Explained(t, err)
+		case r.tokens < 1 || r.timeout < 0 || r.timeout > longestAcquire:
 			t.Errorf("got through: %+v", r)
 		}
 	})

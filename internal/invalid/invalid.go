@@ -4,11 +4,13 @@
 package invalid
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,8 +24,10 @@ type Value struct {
 	Missing bool // the field was absent altogether
 }
 
-// longest is how many bytes of a refused value are repeated to the sender.
-const longest = 64
+const (
+	longest      = 64  // bytes of a refused value that are repeated to the sender
+	longestField = 512 // bytes of a field's name, which may have a file's path before it
+)
 
 // New reports that field held got, where want would have been right. A string
 // is quoted; anything else is printed as fmt's %v does.
@@ -36,12 +40,38 @@ func Missing(field, want string) *Value {
 	return &Value{Field: field, Want: want, Missing: true}
 }
 
-// Error names the field, its value and what would be right.
+// Error names the field, its value and what would be right, on one line that is
+// printed as it reads: a field's name may be a stranger's too.
 func (v *Value) Error() string {
-	if v.Missing {
-		return fmt.Sprintf("%s is missing, want %s", v.Field, v.Want)
+	field := cmp.Or(v.Field, `""`) // as a key may be
+	if len(field) > longestField {
+		field = cut(field, longestField) + "…"
 	}
-	return fmt.Sprintf("%s is %s, want %s", v.Field, v.Got, v.Want)
+	if v.Missing {
+		return plain(fmt.Sprintf("%s is missing, want %s", field, v.Want))
+	}
+	return plain(fmt.Sprintf("%s is %s, want %s", field, v.Got, v.Want))
+}
+
+// lineEnds are those between the lines of what another package says.
+var lineEnds = regexp.MustCompile(`\s*\n\s*`)
+
+// plain is a text without what moves a cursor or begins another line.
+func plain(text string) string {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
+	if !strings.ContainsFunc(text, odd) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range lineEnds.ReplaceAllString(text, " ") {
+		if odd(r) {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // All returns every Value within err, in order: through wrapped errors and
@@ -70,21 +100,26 @@ func shorten(got any) string {
 	if !isString {
 		s = fmt.Sprint(got)
 	}
-	cut := len(s) > longest
-	if cut {
-		end := longest
-		for end > 0 && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end]
+	long := len(s) > longest
+	if long {
+		s = cut(s, longest)
 	}
 	if isString {
 		s = strconv.Quote(s)
 	}
-	if cut {
+	if long {
 		s += "…"
 	}
 	return s
+}
+
+// cut is the beginning of a longer text, of so many bytes at most and without
+// half a letter.
+func cut(s string, end int) string {
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // quoted is a value that a YAML decoder repeats.

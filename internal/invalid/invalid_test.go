@@ -68,3 +68,14 @@ func TestAYAMLErrorIsRepeatedWithoutValues(t *testing.T) {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }
+
+func TestAnErrorIsOneLineThatPrintsAsItReads(t *testing.T) {
+	err := &Value{Field: "a\nlevel=ERROR\x1b[2J\xff", Got: "x", Want: "yaml:\n  line 1: y"}
+	if got, want := err.Error(), `a level=ERROR\x1b[2J\ufffd is x, want yaml: line 1: y`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	long := Missing(strings.Repeat("ä", 10_000), "a name").Error()
+	if len(long) > 600 || !strings.Contains(long, "ä… is missing") {
+		t.Errorf("got %q", long)
+	}
+}

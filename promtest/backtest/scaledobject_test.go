@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/invalid/invalidtest"
 	"github.com/headgate/headgate/promtest/autoscaler"
 	"github.com/headgate/headgate/scaler/trigger"
 )
@@ -169,9 +170,7 @@ func FuzzScaledObjects(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		objects, err := parsed(text)
 		if err != nil {
-			if len(invalid.All(err)) == 0 {
-				t.Fatalf("the error names nothing: %v", err)
-			}
+			invalidtest.Explained(t, err)
 			return
 		}
 		for _, o := range objects {

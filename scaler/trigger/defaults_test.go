@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/invalid/invalidtest"
 	"github.com/headgate/headgate/scaler/trigger"
 )
 
@@ -125,9 +126,7 @@ func FuzzParseDefaults(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		defaults, err := trigger.ParseDefaults(data)
 		if err != nil {
-			if len(invalid.All(err)) == 0 {
-				t.Fatalf("the error names no value: %v", err)
-			}
+			invalidtest.Explained(t, err)
 			return
 		}
 		for _, k := range trigger.Kinds() {
@@ -135,8 +134,8 @@ func FuzzParseDefaults(f *testing.F) {
 			if err == nil && !usable(&got) {
 				t.Fatalf("the trigger cannot be used: %+v", got)
 			}
-			if err != nil && len(invalid.All(err)) == 0 {
-				t.Fatalf("the error names no value: %v", err)
+			if err != nil {
+				invalidtest.Explained(t, err)
 			}
 		}
 	})

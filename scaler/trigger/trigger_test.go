@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/headgate/headgate/internal/invalid"
+	"github.com/headgate/headgate/internal/invalid/invalidtest"
 	"github.com/headgate/headgate/scaler/replicas"
 	"github.com/headgate/headgate/scaler/trigger"
 )
@@ -304,9 +305,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("the metadata was changed")
 		}
 		if err != nil {
-			if len(invalid.All(err)) == 0 {
-				t.Fatalf("the error names no value: %v", err)
-			}
+			invalidtest.Explained(t, err)
 			return
 		}
 		if !usable(&got) {
