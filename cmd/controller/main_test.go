@@ -79,6 +79,7 @@ func start(t *testing.T, environ ...string) (address string, p *program, stop fu
 		select {
 		case <-p.wrote:
 		case s := <-status:
+			status <- s // for stop
 			t.Fatalf("the controller ended with status %d:\n%s", s, p.log())
 		case <-limit:
 			t.Fatalf("the controller does not listen after 30 s:\n%s", p.log())

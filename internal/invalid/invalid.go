@@ -4,7 +4,6 @@
 package invalid
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -43,7 +42,10 @@ func Missing(field, want string) *Value {
 // Error names the field, its value and what would be right, on one line that is
 // printed as it reads: a field's name may be a stranger's too.
 func (v *Value) Error() string {
-	field := cmp.Or(v.Field, `""`) // as a key may be
+	field := v.Field
+	if strings.TrimSpace(field) != field || field == "" { // as a key may be
+		field = strconv.Quote(field)
+	}
 	if len(field) > longestField {
 		field = cut(field, longestField) + "…"
 	}
