@@ -5,6 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,4 +76,51 @@ func codeOf(t *testing.T, conn *grpc.ClientConn, method, authorization string) c
 	stream.CloseSend()
 	var answer pb.IsActiveResponse // the fields of others are passed over
 	return status.Code(stream.RecvMsg(&answer))
+}
+
+func TestTheScalerTellsNoSecret(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good := write("good.yml", "basic_auth: {username: ann, password: "+routetest.Secret+"}\n")
+	bad := write("bad.yml", "basic_auth_users: {ann: ["+routetest.Secret+"]}\n")
+	environ := []string{
+		"HEADGATE_PROMETHEUS_URL=http://ann:" + routetest.Secret + "@127.0.0.1:9", "HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE=" + good,
+		"HEADGATE_COORDINATOR_CLIENT_CONFIG_FILE=" + good, "HEADGATE_SCALER_COORDINATOR_URLS=http://127.0.0.1:9", "HEADGATE_LOG_LEVEL=debug",
+		"HEADGATE_SCALER_ACCESS_FILE=" + accesstest.File(t),
+	}
+	for name, more := range map[string]string{
+		"client settings that are wrong":        "HEADGATE_PROMETHEUS_CLIENT_CONFIG_FILE=" + bad,
+		"a web configuration that is wrong":     "HEADGATE_SCALER_WEB_CONFIG_FILE=" + bad,
+		"one for gRPC":                          "HEADGATE_SCALER_GRPC_WEB_CONFIG_FILE=" + bad,
+		"an access file that is none":           "HEADGATE_SCALER_ACCESS_FILE=" + good,
+		"defaults that are none":                "HEADGATE_SCALER_DEFAULTS_FILE=" + write("defaults.yml", "metrics: ["),
+		"an address of a coordinator":           "HEADGATE_SCALER_COORDINATOR_URLS=ftp://ann:" + routetest.Secret + "@x",
+		"an address of Prometheus that is none": "HEADGATE_PROMETHEUS_URL=ftp://ann:" + routetest.Secret + "@x",
+	} {
+		var said program
+		if status := runMain(t.Context(), nil, append(slices.Clone(environ), more), &said, &said); status != exitSettings {
+			t.Errorf("%s: exit status %d", name, status)
+		}
+		routetest.KeepsSecrets(t, name, said.log())
+	}
+	var help program
+	runMain(t.Context(), []string{"--help"}, environ, &help, &help)
+	routetest.KeepsSecrets(t, "--help", help.log())
+
+	quiet := slog.New(slog.DiscardHandler)
+	routes := scaler.NewServer(scaler.NewSignals(nil, time.Second, time.Second, time.Minute, quiet), quiet).Routes(prom.NewRegistry())
+	_, program, stop := start(t, environ...)
+	until(t, "the HTTP server listens, and Prometheus is missed", func() bool {
+		return listeningHTTP.MatchString(program.log()) && strings.Contains(program.log(), "connection refused")
+	})
+	routetest.KeepsSecrets(t, "the scaler's port", routetest.Told(t, "http://"+listeningHTTP.FindStringSubmatch(program.log())[1], routes))
+	stop()
+	routetest.KeepsSecrets(t, "the log", program.log())
 }
