@@ -43,7 +43,7 @@ func found(t *testing.T, root, suffix string, pattern *regexp.Regexp) map[string
 var named = regexp.MustCompile("`([^`]+)`")
 
 func TestWhatThePageOnReliabilityNamesExists(t *testing.T) {
-	tests := found(t, "..", "_test.go", regexp.MustCompile(`(?m)^func (Test\w+)\(`))
+	tests := found(t, "..", "_test.go", regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`))
 	cases := found(t, "../chaos", "cases.go", regexp.MustCompile(`\{Name: "([^"]+)"`))
 	page, err := os.ReadFile("reliability.md")
 	if err != nil {
@@ -82,5 +82,39 @@ func TestWhatThePageOnReliabilityNamesExists(t *testing.T) {
 	}
 	if slices.Sort(untold); len(untold) > 0 {
 		t.Errorf("the page does not tell of the chaos cases %v", untold)
+	}
+}
+
+func TestWhatThePageOnSecurityNamesExists(t *testing.T) {
+	tests := found(t, "..", "_test.go", regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`))
+	page, err := os.ReadFile("../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "<!-- threats: begin -->")
+	table, _, _ = strings.Cut(table, "<!-- threats: end -->")
+	rows := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 2 || strings.HasPrefix(line, "|---") || strings.HasPrefix(line, "| who | what") {
+			continue
+		}
+		rows++
+		if len(cells) != 7 || strings.TrimSpace(cells[5]) == "" {
+			t.Errorf("a row of another form, or one that does not say what is left: %s", line)
+			continue
+		}
+		named := named.FindAllStringSubmatch(cells[4], -1)
+		if len(named) == 0 {
+			t.Errorf("a row that no test holds: %s", line)
+		}
+		for _, match := range named {
+			if !tests[match[1]] {
+				t.Errorf("there is no test %s", match[1])
+			}
+		}
+	}
+	if rows < 10 {
+		t.Errorf("%d threats are told", rows)
 	}
 }

@@ -25,7 +25,6 @@ var ByHand = map[string]string{
 	"compare":     "three minutes of the real loop, of which the figures are wanted and not the exit status",
 	"simulate":    "it writes docs/simulation.md, which the tests of promtest hold to what it would write",
 	"screenshots": "it takes pictures, which somebody has to look at",
-	"fuzz":        "it lasts as long as one likes; the seeds run with the tests",
 }
 
 // Kinds reports the blocks of which it is not known what becomes of them.
