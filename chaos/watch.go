@@ -132,7 +132,8 @@ func (w *watch) look(ctx context.Context) {
 	if s.state, err = w.pipeline.State(ctx, provider); err == nil {
 		var families exposition.Families
 		if families, err = exposition.Read(ctx, w.http, "http://"+w.address+"/metrics"); err == nil {
-			s.answered, s.depth, s.written = true, families.Sum(metrics.QueueDepth), families.Sum(metrics.ItemsWritten)
+			_, s.answered = families[metrics.QueueDepth] // a durable queue that does not answer has none
+			s.depth, s.written = families.Sum(metrics.QueueDepth), families.Sum(metrics.ItemsWritten)
 		}
 	}
 	if s.answered && s.state.EffectivePerSecond > base*(1+1e-9) {

@@ -30,6 +30,9 @@ const (
 	coolDown = 2 * time.Second
 	stale    = 5 * time.Second
 
+	// knownWithin is how soon the depth of a durable queue is known.
+	knownWithin = time.Second
+
 	// backWithin is how soon after a fault all has to be back to normal.
 	backWithin = lease + coolDown + 3*tick
 
@@ -43,6 +46,11 @@ type Setup struct {
 	Sink           string            // postgres, or sqlite on a small disk of its own
 	Job            map[string]string // keys of the job, by the names of their variables without HEADGATE_JOB_
 	Controller     map[string]string // settings of both controllers
+
+	SmallDisk bool // there is a small disk in disk/, also where the sink is not on it
+
+	Durable bool // the job's queue outlives the pipeline
+	Writers int  // processes that write in the pipeline's place; only with a durable queue
 
 	// Instead of the controllers and of the scaler; see rivals.
 	Naive bool
@@ -91,6 +99,8 @@ type World struct {
 
 	pipeline, a, b, scaler *process.Process
 	controllers            map[string][]string // their environment, by name
+	writers                []*process.Process  // of a durable queue, beside the pipeline
+	queueAddress           string              // at which they reach it
 	lives                  []*life             // of the pipeline, the last one is at work
 
 	feed  *feed
@@ -139,7 +149,7 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 		}
 		sink = fmt.Sprintf("{type: postgres, url: 'postgres://postgres@%s/%s?sslmode=disable&connect_timeout=2'}", w.toStore.address(), w.database())
 	}
-	if setup.Sink == "sqlite" {
+	if setup.Sink == "sqlite" || setup.SmallDisk {
 		if err := mountDisk(w.path("disk")); err != nil {
 			return nil, err
 		}
@@ -163,9 +173,19 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	if w.fromB, err = newLink("from b", w.pipelineAddress); err != nil {
 		return nil, err
 	}
+	if setup.Writers > 0 {
+		if w.queueAddress, err = process.FreeAddress(); err != nil {
+			return nil, err
+		}
+		setup.Job["DAG_NODES_QUEUE_DURABLE_LISTEN"] = w.queueAddress
+		setup.Job["DAG_NODES_QUEUE_DURABLE_PART"] = "accept"
+	}
 	w.watch = newWatch(w.pipelineAddress, w.scalerAddress, w.say)
 	w.feed = newFeed(w.pipelineAddress, setup.ItemsPerSecond)
 	if err := w.startPipeline(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.startWriters(); err != nil {
 		return nil, err
 	}
 	signals := "HEADGATE_PROMETHEUS_URL=http://" + w.toPrometheus.address()
@@ -340,10 +360,19 @@ func (w *World) end(ctx context.Context) (t Tally, err error) {
 	if err != nil {
 		return t, err
 	}
-	if err := w.await(ctx, 30*time.Second, "the queue to be empty", func() bool { s := w.watch.last(); return s.answered && s.depth == 0 }); err != nil {
+	// A durable queue is looked at some times a second, so an older depth may be
+	// that of before the last items.
+	known := time.Now().Add(knownWithin)
+	if err := w.await(ctx, 30*time.Second, "the queue to be empty", func() bool {
+		s := w.watch.last()
+		return s.answered && s.depth == 0 && (!w.setup.Durable || s.at.After(known))
+	}); err != nil {
 		return t, err
 	}
 	w.watch.stop()
+	if err := w.stopWriters(); err != nil {
+		return t, err
+	}
 	for _, p := range append([]*process.Process{w.pipeline, w.scaler}, w.loops()...) {
 		if err := p.Stop(40 * time.Second); err != nil {
 			return t, err
@@ -362,6 +391,17 @@ type summary struct {
 	Waiting      int `json:"waiting"`
 	Dropped      int `json:"dropped"`
 	DeadLettered int `json:"dead_lettered"`
+
+	Conserved bool            `json:"conserved"`
+	Durable   *durableSummary `json:"durable"` // nil where the queue is in memory
+}
+
+// found is what waited in a durable queue before.
+func (s summary) found() int {
+	if s.Durable == nil {
+		return 0
+	}
+	return s.Durable.Found
 }
 
 // count holds what was sent, what the pipeline says and what the store has
@@ -389,7 +429,14 @@ func (w *World) count(ctx context.Context, t Tally, fed fed) (Tally, error) {
 		if err := json.Unmarshal(data, &s); err != nil {
 			errs = append(errs, err)
 		}
-		if s.Accepted != s.Written+s.Waiting+s.Dropped+s.DeadLettered {
+		became := s.Written + s.Waiting + s.Dropped + s.DeadLettered
+		adds := s.Accepted == became
+		if s.Durable != nil {
+			// What a durable queue could not note to be done with is written once more.
+			// Of one that is shared a process cannot answer for what others did.
+			adds = w.setup.Writers > 0 || s.found()+s.Accepted <= became
+		}
+		if !adds || !s.Conserved {
 			errs = append(errs, fmt.Errorf("a pipeline's counts do not add up: %+v", s))
 		}
 		all.Accepted, all.Written, all.Dropped, all.DeadLettered = all.Accepted+s.Accepted, all.Written+s.Written, all.Dropped+s.Dropped, all.DeadLettered+s.DeadLettered
@@ -397,6 +444,10 @@ func (w *World) count(ctx context.Context, t Tally, fed fed) (Tally, error) {
 	rows, distinct, err := w.rows(ctx)
 	if err != nil {
 		return t, errors.Join(append(errs, err)...)
+	}
+	if w.setup.Durable {
+		counted, err := w.countDurable(t, fed, rows, distinct, all.DeadLettered)
+		return counted, errors.Join(append(errs, err)...)
 	}
 	t.Duplicated = rows - distinct
 	if killed {
@@ -436,6 +487,7 @@ func (w *World) close() error {
 			p.Kill()
 		}
 	}
+	w.killWriters()
 	var err error
 	if w.prometheus != nil {
 		_ = syscall.Kill(w.prometheus.PID(), syscall.SIGCONT)

@@ -33,7 +33,7 @@ type Summary struct {
 
 // DurableSummary is what this process did with its durable queues besides. Where
 // no other process has a part in them, found + accepted = written + waiting +
-// dead-lettered.
+// dead-lettered, and less only where items were written twice.
 type DurableSummary struct {
 	Found     uint64 `json:"found"`      // waited when the queues were opened
 	Taken     uint64 `json:"taken"`      // out of the queues, to be written

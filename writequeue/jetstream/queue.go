@@ -140,6 +140,10 @@ func New(ctx context.Context, cfg Config, conn *nats.Conn, sink writequeue.Sink,
 // answerWithin is how long the servers may take to answer.
 const answerWithin = 5 * time.Second
 
+// lookWithin is the same for a look at the whole queue. What was asked over a
+// connection that is lost is never answered, and the next look may be.
+const lookWithin = 2 * time.Second
+
 // Run looks at the whole queue and, where this process writes, takes items out
 // and writes them, until ctx ends. Then nothing is taken any more; a write that
 // is under way goes on for the DrainTimeout at the longest, and what is not

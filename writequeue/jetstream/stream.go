@@ -91,7 +91,7 @@ func (q *Queue) prepareStream(ctx context.Context) error {
 func (q *Queue) look(ctx context.Context) error {
 	q.looking.Lock()
 	defer q.looking.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	q.mu.Lock()
 	known := q.since

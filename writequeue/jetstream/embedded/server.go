@@ -3,18 +3,23 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	natsjetstream "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/headgate/headgate/internal/filelock"
 	"github.com/headgate/headgate/internal/invalid"
@@ -43,8 +48,15 @@ const (
 
 // Server is a running server.
 type Server struct {
-	server *server.Server
-	lock   *filelock.Lock
+	options  server.Options
+	log      *slog.Logger
+	lock     *filelock.Lock
+	watching sync.WaitGroup
+	closing  context.Context
+	close    context.CancelFunc
+
+	mu     sync.Mutex
+	server *server.Server // nil while it is started anew
 }
 
 // Start starts a server and waits until it serves. What the files hold of an
@@ -73,39 +85,187 @@ func Start(c Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: directory %s: %w", c.Directory, err)
 	}
-	s, err := server.NewServer(options)
+	s := &Server{options: *options, log: log.With("part", "nats"), lock: lock}
+	s.closing, s.close = context.WithCancel(context.Background())
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	s.watching.Go(s.watch)
+	return s, nil
+}
+
+// start starts the server and waits until it serves.
+func (s *Server) start() error {
+	options := s.options // which the server fills in
+	started, err := server.NewServer(&options)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded NATS server: %w", err), lock.Release())
+		return fmt.Errorf("embedded NATS server: %w", err)
 	}
-	s.SetLoggerV2(logger{log.With("part", "nats")}, false, false, false)
-	started := &Server{server: s, lock: lock}
-	s.Start()
-	if !s.ReadyForConnections(startWithin) {
-		return nil, errors.Join(fmt.Errorf("embedded NATS server was not ready after %v", startWithin), started.Close())
+	started.SetLoggerV2(logger{s.log}, false, false, false)
+	started.Start()
+	switch {
+	case !started.ReadyForConnections(startWithin):
+		err = fmt.Errorf("embedded NATS server was not ready after %v", startWithin)
+	case !started.JetStreamEnabled():
+		err = errors.New("embedded NATS server has no JetStream, see the log")
+	default:
+		if at, is := started.Addr().(*net.TCPAddr); is {
+			s.options.Port = at.Port // the same one the next time
+		}
+		if err = release(started); err != nil {
+			break
+		}
+		s.mu.Lock()
+		s.server = started
+		s.mu.Unlock()
+		return nil
 	}
-	if !s.JetStreamEnabled() {
-		return nil, errors.Join(errors.New("embedded NATS server has no JetStream, see the log"), started.Close())
+	started.Shutdown()
+	started.WaitForShutdown()
+	return err
+}
+
+// release removes the consumers of an earlier life, which those who take items make
+// again. What these had in their hands is there for all at once. And where the end
+// of that life came between a consumer's note that an item is done with and the
+// stream's, the item is taken once more, instead of staying for ever.
+func release(started *server.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	conn, err := nats.Connect("", nats.InProcessServer(started))
+	if err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
 	}
-	return started, nil
+	defer conn.Close()
+	js, err := natsjetstream.New(conn)
+	if err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	streams := js.StreamNames(ctx)
+	for name := range streams.Name() {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("embedded NATS server: stream %s: %w", name, err)
+		}
+		consumers := stream.ConsumerNames(ctx)
+		for consumer := range consumers.Name() {
+			if err := stream.DeleteConsumer(ctx, consumer); err != nil {
+				return fmt.Errorf("embedded NATS server: stream %s: %w", name, err)
+			}
+		}
+		if err := consumers.Err(); err != nil {
+			return fmt.Errorf("embedded NATS server: stream %s: %w", name, err)
+		}
+	}
+	if err := streams.Err(); err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	return nil
+}
+
+// stop ends the server.
+func (s *Server) stop() {
+	s.mu.Lock()
+	running := s.server
+	s.server = nil
+	s.mu.Unlock()
+	if running != nil {
+		running.Shutdown()
+		running.WaitForShutdown()
+	}
 }
 
 // Connect returns a connection within the process.
 func (s *Server) Connect(name string, log *slog.Logger) (*nats.Conn, error) {
-	conn, err := nats.Connect("", append(jetstream.Options(name, log), nats.InProcessServer(s.server))...)
+	conn, err := nats.Connect("", append(jetstream.Options(name, log), nats.InProcessServer(s))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	return conn, nil
 }
 
-// URL is where other processes reach the server; empty where they cannot.
-func (s *Server) URL() string { return s.server.ClientURL() }
+// InProcessConn is for connections within the process, which outlive a restart.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	running := s.server
+	s.mu.Unlock()
+	if running == nil {
+		return nil, errors.New("the embedded NATS server is not running")
+	}
+	return running.InProcessConn()
+}
+
+// URL is where other processes reach the server.
+func (s *Server) URL() string {
+	return "nats://" + net.JoinHostPort(s.options.Host, strconv.Itoa(s.options.Port))
+}
 
 // Close ends the server. What it holds is in its files.
 func (s *Server) Close() error {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	s.close()
+	s.watching.Wait()
+	s.stop()
 	return s.lock.Release()
+}
+
+const (
+	lookEvery = time.Second
+
+	// roomAgain is how many bytes must fit on the disk before a server that could
+	// not write is started anew.
+	roomAgain = 1 << 20
+)
+
+// watch starts the server anew once there is room, when it could not write to its
+// files: after the first write that failed, a stream takes none any more.
+func (s *Server) watch() {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	broken := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.closing.Done():
+			return
+		}
+		if !broken && s.healthy() {
+			continue
+		}
+		if !broken {
+			broken = true
+			s.log.Error("durable queue cannot write to its files, and is started anew when it can", "directory", s.options.StoreDir)
+		}
+		if s.room() != nil {
+			continue
+		}
+		s.stop()
+		if err := s.start(); err != nil {
+			s.log.Error("durable queue could not be started anew, and is tried again", "error", err)
+			continue
+		}
+		broken = false
+		s.log.Info("durable queue was started anew")
+	}
+}
+
+// healthy reports whether the server can write, by its own word.
+func (s *Server) healthy() bool {
+	var said answer
+	s.server.HandleHealthz(&said, &http.Request{URL: &url.URL{Path: server.HealthzPath}})
+	return s.server.JetStreamEnabled() && !strings.Contains(said.String(), "write error")
+}
+
+// answer keeps the body of what a handler answers.
+type answer struct{ strings.Builder }
+
+func (*answer) Header() http.Header { return http.Header{} }
+func (*answer) WriteHeader(int)     {}
+
+// room tries whether the disk takes something.
+func (s *Server) room() error {
+	path := filepath.Join(s.options.StoreDir, "headgate.room")
+	err := os.WriteFile(path, make([]byte, roomAgain), 0o600)
+	return errors.Join(err, os.Remove(path))
 }
 
 // ValidateListen reports an address at which a server without users must not be
