@@ -120,6 +120,7 @@ page-test: ## look at the status page with a real Chromium
 .PHONY: bench
 bench: ## measure against peers in one run, by turns, into docs/benchmarks.md: make bench [RUN=regex] [ROUNDS=n]
 	@tools/setup postgresql
+	@tools/setup redis
 	@tools/progress "building the binaries" $(MAKE) build >&2
 	@CGO_ENABLED=0 tools/progress "building the benchmarks" $(GO) build -C bench -trimpath -o ../bin/bench .
 	@CGO_ENABLED=0 tools/progress "building KEDA's scalers" $(GO) build -C e2e/kedaclient -trimpath -o ../../bin/polling ./polling

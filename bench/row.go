@@ -30,6 +30,7 @@ func groups() []group {
 		scalerGroup(),
 		pollingGroup(),
 		eventsGroup(),
+		sharesGroup(),
 		binariesGroup(),
 	}
 }

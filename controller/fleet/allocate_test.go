@@ -12,7 +12,10 @@ import (
 	"github.com/headgate/headgate/coordinator"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The thread that starts the processes has to stay as long as they do.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/headgate/headgate/internal/process.stay"))
+}
 
 func TestSharesByDemand(t *testing.T) {
 	all := []string{"a", "b", "c", "d"}

@@ -10,14 +10,17 @@ import (
 // thread that started it (Pdeathsig), so it must be one that stays.
 var starter = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
+	go stay(work)
 	return work
 })
+
+// stay starts processes for as long as there is this program.
+func stay(work <-chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
 
 func startOnOwnThread(cmd *exec.Cmd) error {
 	done := make(chan error)
