@@ -101,6 +101,7 @@ e2e: ## check every promise on a real Kubernetes with KEDA: make e2e [RUN=regex]
 .PHONY: chaos
 chaos: ## break what is around the loop, and watch that nothing is lost: make chaos [RUN=regex] [SEED=n MINUTES=n] [BASELINE=true] [KEEP=true]
 	@tools/setup postgresql
+	@tools/setup redis
 	@tools/progress "building the binaries" $(MAKE) build >&2
 	@CGO_ENABLED=0 tools/progress "checking the cases' source" $(MAKE) lint MODULES=chaos >&2
 	@CGO_ENABLED=0 tools/progress "building the cases" $(GO) build -C chaos -trimpath -o ../bin/ . ./naive

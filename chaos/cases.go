@@ -246,7 +246,7 @@ func cases() []Case {
 		{Name: "status-page-flooded", Calm: true, Holds: "hundreds who look at the status page, and do not read what they asked for, hold up no decision", Break: floodStatusPage},
 		{Name: "pipeline-flooded", Calm: true, Holds: "clients that send one byte a second keep nobody out", Break: flood(func(w *World) string { return w.pipelineAddress })},
 		{Name: "pipeline-big-bodies", Holds: "bodies beyond the limit are refused and cost nothing", Break: bigBodies},
-	}, durableCases()...)
+	}, append(durableCases(), redisCases()...)...)
 }
 
 // spoilStore spoils the way to the store for a time.

@@ -4,9 +4,9 @@
 //	chaos [-run REGEX] [-seed N -minutes M | -baseline [-docs FILE]] [-keep] [-list]
 //
 // Real processes run on the loopback device: the pipeline, two controllers, the
-// scaler, Prometheus and PostgreSQL, the product's binaries from the folder of
-// this one. A line on standard error tells of each case. The last line on
-// standard output is one JSON object.
+// scaler, Prometheus and PostgreSQL, in some cases Redis and another pipeline, the
+// product's binaries from the folder of this one. A line on standard error tells of
+// each case. The last line on standard output is one JSON object.
 package main
 
 import (

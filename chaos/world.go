@@ -46,6 +46,7 @@ type Setup struct {
 	Sink           string            // postgres, or sqlite on a small disk of its own
 	Job            map[string]string // keys of the job, by the names of their variables without HEADGATE_JOB_
 	Controller     map[string]string // settings of both controllers
+	SharedBudget   bool              // the provider draws from a budget on a Redis server, and another pipeline too
 
 	SmallDisk bool // there is a small disk in disk/, also where the sink is not on it
 
@@ -90,6 +91,7 @@ type World struct {
 	// The links may be spoilt: to the store, to Prometheus, and of each
 	// controller to the pipeline.
 	toStore, toPrometheus, fromA, fromB *link
+	toRedis                             *link // nil where the budget is not shared
 	forger                              *forger
 
 	prometheus *promserver.Server
@@ -103,10 +105,11 @@ type World struct {
 	queueAddress           string              // at which they reach it
 	lives                  []*life             // of the pipeline, the last one is at work
 
-	feed  *feed
-	watch *watch
-	log   *os.File
-	mu    sync.Mutex
+	budget *sharedBudget // nil where it is not shared
+	feed   *feed
+	watch  *watch
+	log    *os.File
+	mu     sync.Mutex
 }
 
 // life is one process of the pipeline.
@@ -182,6 +185,11 @@ func newWorld(ctx context.Context, dir string, bins binaries, store *postgres.Se
 	}
 	w.watch = newWatch(w.pipelineAddress, w.scalerAddress, w.say)
 	w.feed = newFeed(w.pipelineAddress, setup.ItemsPerSecond)
+	if setup.SharedBudget {
+		if err := w.startBudget(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.startPipeline(ctx); err != nil {
 		return nil, err
 	}
@@ -381,6 +389,11 @@ func (w *World) end(ctx context.Context) (t Tally, err error) {
 			return t, fmt.Errorf("%s ended badly (%w), see %s", p.Name, p.Err(), p.LogPath)
 		}
 	}
+	if w.budget != nil { // its journal is whole then
+		if err := w.budget.other.Scale(0); err != nil {
+			return t, err
+		}
+	}
 	return w.count(ctx, t, fed)
 }
 
@@ -441,6 +454,15 @@ func (w *World) count(ctx context.Context, t Tally, fed fed) (Tally, error) {
 		}
 		all.Accepted, all.Written, all.Dropped, all.DeadLettered = all.Accepted+s.Accepted, all.Written+s.Written, all.Dropped+s.Dropped, all.DeadLettered+s.DeadLettered
 	}
+	if w.budget != nil {
+		var own []string
+		for _, l := range w.lives {
+			own = append(own, l.journal)
+		}
+		over, err := w.budget.audit(own)
+		t.OverBudgetSeconds += over
+		errs = append(errs, err)
+	}
 	rows, distinct, err := w.rows(ctx)
 	if err != nil {
 		return t, errors.Join(append(errs, err)...)
@@ -489,14 +511,17 @@ func (w *World) close() error {
 	}
 	w.killWriters()
 	var err error
+	if w.budget != nil {
+		err = w.budget.close()
+	}
 	if w.prometheus != nil {
 		_ = syscall.Kill(w.prometheus.PID(), syscall.SIGCONT)
-		err = w.prometheus.Stop()
+		err = errors.Join(err, w.prometheus.Stop())
 	}
 	if w.forger != nil {
 		w.forger.close()
 	}
-	for _, l := range []*link{w.toStore, w.toPrometheus, w.fromA, w.fromB} {
+	for _, l := range []*link{w.toStore, w.toPrometheus, w.fromA, w.fromB, w.toRedis} {
 		if l != nil {
 			l.cut()
 		}

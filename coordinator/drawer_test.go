@@ -340,6 +340,25 @@ func TestAShareThatChangedIsToldAtOnce(t *testing.T) {
 	})
 }
 
+func TestAControllerThatKnowsOfNoSharesLeavesTheOneToFallBackTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pot{}
+		c := started(t, sharing(p))
+		synctest.Wait()
+		for sequence := range uint64(3) {
+			if s := apply(t, c, lease("a", sequence+1, 1)); s.Share != 0.25 || s.EffectivePerSecond != 100 {
+				t.Errorf("lease %d: %v per second with a share of %v, want what is drawn and the initial quarter", sequence+1, s.EffectivePerSecond, s.Share)
+			}
+		}
+		if s := apply(t, c, shared("a", 4, 1, 0.5)); s.Share != 0.5 {
+			t.Errorf("a share that was given is %v, want 0.5", s.Share)
+		}
+		if s := apply(t, c, lease("a", 5, 1)); s.Share != 0.5 {
+			t.Errorf("after it, without one, it is %v, want 0.5", s.Share)
+		}
+	})
+}
+
 func TestATryDrawsForTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := started(t, sharing(&pot{}))

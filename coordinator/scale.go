@@ -51,8 +51,9 @@ type ScaleRequest struct {
 	Scale float64 // clamped to [0, 1]; NaN and the infinities are refused
 
 	// Share is the part of the base rate that is this replica's, where several
-	// share one budget: in (0, 1], and 0 stands for 1. It is a controller's to
-	// set. Unlike the scale it lasts beyond the lease, until the next one.
+	// share one budget: in (0, 1], and 0 stands for 1, but for the share as it is
+	// where the replica draws from a SharedBudget. It is a controller's to set.
+	// Unlike the scale it lasts beyond the lease, until the next one.
 	Share float64
 
 	Level  pressure.Level // what the owner makes of the pressure
@@ -144,6 +145,9 @@ func (g *gate) apply(r ScaleRequest) error {
 	if r.Owner == OwnerController {
 		if r.Share == 0 {
 			r.Share = 1
+			if g.drawer != nil { // a controller that knows one replica alone leaves it its part
+				r.Share = g.share
+			}
 		}
 		repeated, err := g.mayLease(r, now)
 		if err != nil {

@@ -7,7 +7,7 @@
 -- Who finds too little gets a turn. Turns follow one another in the time that it
 -- takes for a slice to come in, the last of them ends at "queue", and whoever comes
 -- when its turn has come gets a slice. So all that want more than there is get the
--- same. What is there beyond a slice is for whoever comes first.
+-- same. What is there beyond a slice is for whoever comes first, at a turn or not.
 --
 -- The hash also holds who is there, "r:" and the replica's name: when it drew
 -- last, and which share of the budget it falls back to where it cannot draw. What
@@ -145,8 +145,13 @@ if need > 0 then
 	end
 	if turn <= now and have >= need then
 		-- What a replica gave back it may draw again beside, so that those whose
-		-- calls do not fit into a slice get as much as the others.
-		granted = math.max(need, math.min(want, math.floor(math.min(have, slice + math.min(slice, gave)))))
+		-- calls do not fit into a slice get as much as the others. What others let
+		-- lie, for they came late, is beyond a slice.
+		local most = math.min(have, slice + math.min(slice, gave))
+		if not big then
+			most = math.max(most, have - slice)
+		end
+		granted = math.max(need, math.min(want, math.floor(most)))
 		turn = 0
 		if want > granted then
 			turn = next_turn()

@@ -100,6 +100,9 @@ func (m *model) grant(now, room, perMicro, turn float64, c call) (granted int, w
 	switch {
 	case turn <= now && have >= need:
 		most = min(have, slice+min(slice, c.Gave))
+		if !big {
+			most = max(most, have-slice)
+		}
 	case have-slice >= need && !big:
 		most = have - slice
 	default:

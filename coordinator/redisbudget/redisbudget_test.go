@@ -84,6 +84,26 @@ func TestTheScriptDoesWhatTheModelDoes(t *testing.T) {
 	})
 }
 
+func TestWhatOthersLetLieIsDrawnByWhoseTurnItIs(t *testing.T) {
+	server := client(t, redistest.Start(t).URL())
+	// 50 tokens are there at most, and a slice is 16 of them.
+	c := call{Rate: 1000, Room: 50_000, Hold: 50_000, Share: 0.5}
+	clock := int64(1e15)
+	draw := func(id string, want int) int64 {
+		c.ID, c.Sent, c.Want, c.Need = id, clock, want, min(want, 1)
+		return run(t, server, "budget", clock, c).Tokens
+	}
+	draw("a", 0)
+	draw("b", 0)
+	clock += 500_000
+	if got := draw("a", 100); got != 34 {
+		t.Errorf("%d tokens of 50 were drawn, want all but a slice", got)
+	}
+	if got := draw("b", 100); got != 0 {
+		t.Errorf("%d tokens were drawn before the turn, want none: the slice is for the one before", got)
+	}
+}
+
 func TestConfigReportsEverythingThatIsWrong(t *testing.T) {
 	_, err := New(Config{URL: "http://user:secret@host"})
 	var fields []string

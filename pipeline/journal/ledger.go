@@ -52,8 +52,14 @@ func ReadAll(provider string, paths ...string) (Ledger, error) {
 			all = append(all, g)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Given) int { return a.At.Compare(b.At) })
-	return all, nil
+	return Merge(all), nil
+}
+
+// Merge puts several ledgers together.
+func Merge(all ...Ledger) Ledger {
+	together := slices.Concat(all...)
+	slices.SortStableFunc(together, func(a, b Given) int { return a.At.Compare(b.At) })
+	return together
 }
 
 func given(row []string) (Given, error) {
@@ -64,14 +70,15 @@ func given(row []string) (Given, error) {
 
 // Between is how many items were let in from one time to another.
 func (l Ledger) Between(from, to time.Time) (items int) {
-	first := sort.Search(len(l), func(i int) bool { return !l[i].At.Before(from) })
-	for _, g := range l[first:] {
-		if !g.At.Before(to) {
-			break
-		}
+	for _, g := range l.Until(to)[len(l.Until(from)):] {
 		items += g.N
 	}
 	return items
+}
+
+// Until is the part of the ledger before a time.
+func (l Ledger) Until(at time.Time) Ledger {
+	return l[:sort.Search(len(l), func(i int) bool { return !l[i].At.Before(at) })]
 }
 
 // MostIn is the most items that were let in within any span of that length, and
