@@ -21,7 +21,7 @@ import (
 const (
 	sharedBudget = 2000 // items per second
 	sharedBurst  = 600  // items, of all together
-	ownBurst     = 70   // items, of each where they have shares
+	ownBurst     = 60   // items, of each where they have shares
 
 	// sharesSteady is how long each number of replicas is measured once it has
 	// settled, and sharesSettle how long that may take.

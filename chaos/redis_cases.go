@@ -23,11 +23,12 @@ const (
 	// share: calls that get no answer, and the time in which the others may count on
 	// what it drew. budgetSlowWithin is how soon where the answers come, but too late:
 	// some of them are waited for first.
-	budgetLostWithin, budgetSlowWithin = 5 * time.Second, 20 * time.Second
+	budgetLostWithin, budgetSlowWithin = 5 * time.Second, 10 * time.Second
 
-	// budgetBackWithin is how soon the budget is drawn from again once it can be.
+	// budgetBackWithin is how soon the budget is drawn from again once it can be: it
+	// is tried every three seconds at most, and a try may fail on a busy machine.
 	// Answers that came too late are tried again after ten seconds.
-	budgetBackWithin, budgetSlowBackWithin = 6 * time.Second, 16 * time.Second
+	budgetBackWithin, budgetSlowBackWithin = 10 * time.Second, 16 * time.Second
 )
 
 // redisCases break the server on which the provider's budget is kept. Another

@@ -55,6 +55,7 @@ type drawer struct {
 	told     float64       // the share that was told last
 	again    time.Duration // no tokens are drawn before that
 	late     int           // draws in a row whose answer came too late for their use
+	lateFrom time.Duration // when the first of them was sent
 	tried    int           // tokens that somebody wanted who did not wait; 0 where none did
 	ahead    int           // tokens to draw at least
 	last     int           // tokens of the last draw, or 0 once it was learned from
@@ -84,9 +85,9 @@ func DrawOutcomes() []DrawOutcome {
 }
 
 const (
-	// mostLate is how many answers in a row may come too late before the budget
-	// counts as lost.
-	mostLate = 20
+	// So many answers in a row may come too late, and for so long, before the budget
+	// counts as lost: one or two may do so on a busy machine.
+	mostLate, longestLate = 5, time.Second
 
 	firstRetry, longestRetry = 100 * time.Millisecond, 2 * time.Second
 
@@ -385,7 +386,9 @@ func (d *drawer) take(sent time.Duration, ask Draw, got Drawn) error {
 	d.until = sent + d.terms.Hold
 	if now < d.until {
 		d.late = 0
-	} else if d.late++; d.late == mostLate {
+	} else if d.late++; d.late == 1 {
+		d.lateFrom = sent
+	} else if d.late >= mostLate && now-d.lateFrom >= longestLate {
 		return errTooLate
 	}
 	if !d.g.closed {

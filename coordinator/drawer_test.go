@@ -308,6 +308,16 @@ func TestABudgetWhoseAnswersComeTooLateIsLeftAloneForAWhile(t *testing.T) {
 	})
 }
 
+func TestABudgetWhoseFewAnswersComeTooLateIsLeftAloneSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pot{late: 2 * terms.Hold, wait: 400 * time.Millisecond}
+		c := started(t, sharing(p))
+		if n := passedIn(t, c, 5*time.Second); n == 0 {
+			t.Error("nothing was let through in 5 s")
+		}
+	})
+}
+
 func TestCloseLeavesTheBudgetAndGivesBackWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pot{}
