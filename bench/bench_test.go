@@ -31,6 +31,7 @@ func TestARowSaysWhetherItsBarHolds(t *testing.T) {
 	}{
 		{atMost(0.4), 40, 100, true}, {atMost(0.4), 41, 100, false},
 		{atLeast(3), 300, 100, true}, {atLeast(3), 299, 100, false},
+		{exactly(1), 100, 100, true}, {exactly(1), 99, 100, false}, {none(), 1, 100, true},
 		{below(1), 100, 100, false}, {below(1), 99, 100, true},
 	} {
 		if row := test.bar.against("row", "ns", "peer", test.ours, test.peer); row.Holds != test.want {

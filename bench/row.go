@@ -23,6 +23,7 @@ func groups() []group {
 		acquireGroup(),
 		waitersGroup(),
 		queueGroup(),
+		jetstreamGroup(),
 		sqliteGroup(),
 		postgresGroup(),
 		tickGroup(),
@@ -94,15 +95,20 @@ func (f Figure) String() string {
 
 // bar is what a ratio has to keep.
 type bar struct {
-	sign  string // "<=", ">=" or "<"
+	sign  string // "<=", ">=", "<" or "="; empty where there is no bar
 	value float64
 }
 
 func atMost(v float64) bar  { return bar{"<=", v} }
 func atLeast(v float64) bar { return bar{">=", v} }
 func below(v float64) bar   { return bar{"<", v} }
+func exactly(v float64) bar { return bar{"=", v} }
+func none() bar             { return bar{} }
 
 func (b bar) String() string {
+	if b.sign == "" {
+		return "none"
+	}
 	return fmt.Sprintf("%s %s", b.sign, strconv.FormatFloat(b.value, 'g', 3, 64))
 }
 
@@ -112,6 +118,10 @@ func (b bar) holds(ratio float64) bool {
 		return ratio <= b.value
 	case ">=":
 		return ratio >= b.value
+	case "=":
+		return ratio == b.value
+	case "":
+		return true
 	}
 	return ratio < b.value
 }
