@@ -147,6 +147,9 @@ func (c *Cluster) certificate(name string) string {
 
 func (c *Cluster) kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
+// Kubeconfig is the file by which clients such as kubectl reach the cluster.
+func (c *Cluster) Kubeconfig() string { return c.kubeconfig() }
+
 // makeCertificates writes the files by which the servers trust one another, and
 // the clients' configuration.
 func (c *Cluster) makeCertificates(context.Context, map[string]string) error {

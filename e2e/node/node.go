@@ -1,6 +1,8 @@
 // Package node does the kubelet's part for a cluster without nodes: for each
 // pod it runs the real binary as a process, with the environment, the files and
-// the address that the pod would have, and tells the API server how it fares.
+// the address that the pod would have, and tells the API server how it fares. The
+// API server reaches it for what kubectl asks of a kubelet: logs, exec and
+// port-forward.
 //
 // A pod's address is one of its own out of 127.0.0.0/8, so that all replicas
 // listen on their usual ports; no two nodes on a machine give the same. What a
@@ -57,7 +59,9 @@ type Node struct {
 	binaries string // folder of the product's programs
 	log      *slog.Logger
 
-	group sync.WaitGroup
+	group  sync.WaitGroup
+	server *http.Server // that the API server asks
+	listen net.Listener
 
 	mu         sync.Mutex
 	namespaces map[string]byte     // second byte of the addresses of a namespace
@@ -79,6 +83,8 @@ type Pod struct {
 
 	// Under Node.mu:
 	process     *process.Process
+	spec        process.Spec      // what is run, once that is known
+	folders     map[string]string // that stand for the container's, by its paths
 	ready       bool
 	terminating bool
 }
@@ -90,16 +96,23 @@ func (p *Pod) Address(port int) string { return fmt.Sprintf("%s:%d", p.IP, port)
 func (p *Pod) LogPath() string { return filepath.Join(p.dir, p.Component+".log") }
 
 // New returns a node. Folder binaries holds the product's programs.
-func New(client kubernetes.Interface, dir, binaries string, log *slog.Logger) *Node {
-	return &Node{
+func New(client kubernetes.Interface, dir, binaries string, log *slog.Logger) (*Node, error) {
+	n := &Node{
 		client: client, dir: dir, binaries: binaries, log: log,
 		namespaces: map[string]byte{}, components: map[string]byte{}, slots: map[string][]string{},
 		pods: map[string]*Pod{}, held: map[string]bool{}, targets: map[string]string{},
 	}
+	return n, n.open()
 }
 
 // Run runs pods until ctx ends, then ends their processes.
 func (n *Node) Run(ctx context.Context) error {
+	n.group.Go(n.serve)
+	defer n.group.Wait()
+	defer n.server.Close()
+	if err := n.register(ctx); err != nil {
+		return err
+	}
 	factory := informers.NewSharedInformerFactory(n.client, 0)
 	informer := factory.Core().V1().Pods().Informer()
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -113,6 +126,7 @@ func (n *Node) Run(ctx context.Context) error {
 	factory.Start(ctx.Done())
 	<-ctx.Done()
 	factory.Shutdown()
+	n.server.Close()
 	n.group.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -330,21 +344,23 @@ func (n *Node) run(ctx context.Context, pod *Pod) {
 			log.Error("pod could not be bound", "error", err)
 		}
 	}
-	spec, err := n.prepare(ctx, pod)
-	if err != nil && ctx.Err() == nil {
-		log.Error("pod could not be prepared", "error", err)
-		n.tell(ctx, pod, corev1.PodPending, false, err.Error())
-	}
-	restarts := 0
-	for err == nil && ctx.Err() == nil {
-		n.runOnce(ctx, pod, spec, restarts, log)
-		restarts++
+	for restarts, told := 0, ""; ctx.Err() == nil; {
+		// What a pod needs may come later, such as a Secret.
+		spec, err := n.prepare(ctx, pod)
+		switch {
+		case err == nil:
+			n.runOnce(ctx, pod, spec, restarts, log)
+			restarts++
+		case err.Error() != told && ctx.Err() == nil:
+			told = err.Error()
+			log.Error("pod could not be prepared", "error", err)
+			n.tell(ctx, pod, corev1.PodPending, false, told)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(restartAfter):
 		}
 	}
-	<-ctx.Done()
 
 	n.mu.Lock()
 	terminating := pod.terminating

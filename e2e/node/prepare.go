@@ -47,6 +47,9 @@ func (n *Node) prepare(ctx context.Context, pod *Pod) (process.Spec, error) {
 	if container.WorkingDir != "" {
 		spec.Dir = here(container.WorkingDir)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	pod.spec, pod.folders = spec, folders
 	return spec, nil
 }
 

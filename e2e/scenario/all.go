@@ -8,6 +8,6 @@ func All(storm time.Duration) []Scenario {
 	return []Scenario{
 		External, SignalsLost, ScalerLost, Seed, Manifests, Push,
 		StoreBoundDepth, StoreBoundDesired, StoreBoundDesiredStepBack, StoreBoundRelative, StoreBoundRelativeStepBack,
-		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey, KedaClient, Many, Storm(storm),
+		WriterBoundDesired, WriterBoundRelative, MutualTLS, Spec, Explain, WrongKey, KedaClient, Docs, Many, Storm(storm),
 	}
 }

@@ -5,6 +5,7 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type World struct {
 	Programs   map[string]string // as servers.Build returns them
 	Prometheus string            // path of the server
 	Deploy     string            // folder of the manifests
+	Root       string            // of the repository
 	Binaries   string            // folder of the product's programs
 	Dir        string            // for what the scenarios keep
 	Progress   io.Writer
@@ -41,7 +43,7 @@ type World struct {
 func NewWorld(ctx context.Context, dir, root, prometheus string, programs map[string]string, progress io.Writer) (_ *World, err error) {
 	w := &World{
 		Programs: programs, Prometheus: prometheus, Dir: dir, Progress: progress,
-		Deploy: filepath.Join(root, "deploy"), Binaries: filepath.Join(dir, "bin"),
+		Root: root, Deploy: filepath.Join(root, "deploy"), Binaries: filepath.Join(dir, "bin"),
 	}
 	defer func() {
 		if err != nil {
@@ -65,9 +67,8 @@ func NewWorld(ctx context.Context, dir, root, prometheus string, programs map[st
 	if err != nil {
 		return nil, err
 	}
-	w.Node = node.New(w.Cluster.Client, filepath.Join(dir, "pods"), w.Binaries,
-		slog.New(slog.NewTextHandler(logs, nil)))
-	return w, nil
+	w.Node, err = node.New(w.Cluster.Client, filepath.Join(dir, "pods"), w.Binaries, slog.New(slog.NewTextHandler(logs, nil)))
+	return w, err
 }
 
 // copyFiles copies programs from one folder into another, which it makes.
@@ -161,7 +162,11 @@ type Scenario struct {
 	Alone  bool // it measures time, so nothing runs beside it
 	Faults bool // its Prometheus scrapes through a proxy that can spoil series
 	Limit  time.Duration
-	Run    func(ctx context.Context, e *Env) error
+
+	// Namespace is where it runs; one of its name where empty.
+	Namespace string
+
+	Run func(ctx context.Context, e *Env) error
 }
 
 // Result is how a scenario went.
@@ -179,7 +184,7 @@ func (w *World) Check(ctx context.Context, s Scenario) Result {
 	defer cancel()
 	running, stop := context.WithCancel(limited)
 	e := &Env{
-		World: w, Name: s.Name, Namespace: "headgate-" + s.Name, Figures: map[string]any{},
+		World: w, Name: s.Name, Namespace: cmp.Or(s.Namespace, "headgate-"+s.Name), Figures: map[string]any{},
 		ctx: running, dir: filepath.Join(w.Dir, "scenarios", s.Name), started: started,
 	}
 	e.Say("begins")

@@ -1,7 +1,7 @@
 // Package servers builds the programs that the scenarios run against, from
 // their Go modules and nothing else: etcd, the Kubernetes API server and
 // controller manager, KEDA's operator and metrics adapter, and the tools that
-// render the manifests.
+// render and apply the manifests.
 //
 // Each program is pinned by a module in a folder beside this file, so that the
 // product's own module never sees Kubernetes. A program is built once and kept
@@ -44,6 +44,7 @@ var Programs = []Program{
 	{Name: "kustomize", Folder: "kustomize", Module: "sigs.k8s.io/kustomize/kustomize/v5", Package: "sigs.k8s.io/kustomize/kustomize/v5"},
 	{Name: "kube-apiserver", Folder: "kubernetes", Module: "k8s.io/kubernetes", Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stamp: "k8s.io/component-base/version.gitVersion"},
 	{Name: "kube-controller-manager", Folder: "kubernetes", Module: "k8s.io/kubernetes", Package: "k8s.io/kubernetes/cmd/kube-controller-manager", Stamp: "k8s.io/component-base/version.gitVersion"},
+	{Name: "kubectl", Folder: "kubernetes", Module: "k8s.io/kubernetes", Package: "k8s.io/kubernetes/cmd/kubectl", Stamp: "k8s.io/component-base/version.gitVersion"},
 	{Name: "keda-operator", Folder: "keda", Module: "github.com/kedacore/keda/v2", Package: "github.com/kedacore/keda/v2/cmd/operator"},
 	{Name: "keda-adapter", Folder: "keda", Module: "github.com/kedacore/keda/v2", Package: "github.com/kedacore/keda/v2/cmd/adapter"},
 	{Name: "helm", Folder: "helm", Module: "helm.sh/helm/v4", Package: "helm.sh/helm/v4/cmd/helm"},

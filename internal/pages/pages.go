@@ -5,7 +5,7 @@
 //
 //	sh           by the test of tools/docs, in a copy of the repository
 //	sh loop      by "make dashboards-check", beside a loop that runs
-//	sh cluster   by a reader, on a Kubernetes; no test runs them yet
+//	sh cluster   by make e2e, on a real Kubernetes with kubectl and Helm
 //
 // The commands of one kind in a page are one session of a shell, from top to
 // bottom. A file that they need is a block with its name behind its language,
