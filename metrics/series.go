@@ -157,20 +157,19 @@ const nowPart = "now"
 // look-back of five minutes; the samples' own times, which timestamp gives of
 // a bare selector only, tell its age.
 func query(all []Names) string {
-	parts := []string{mark("vector(0)", nowPart)}
+	times, values := []string{mark("vector(0)", nowPart)}, []string{}
 	for i, n := range all {
 		var patterns []string
 		for _, s := range n.signals() {
 			patterns = append(patterns, regexp.QuoteMeta(s.series))
-		}
-		parts = append(parts, mark(n.selector("=~", strings.Join(patterns, "|")), strconv.Itoa(i)))
-		for _, s := range n.signals() {
 			if s.signal.timed() {
-				parts = append(parts, mark("timestamp("+n.selector("=", s.series)+")", timePart(i, s.signal)))
+				times = append(times, mark("timestamp("+n.selector("=", s.series)+")", timePart(i, s.signal)))
 			}
 		}
+		values = append(values, mark(n.selector("=~", strings.Join(patterns, "|")), strconv.Itoa(i)))
 	}
-	return strings.Join(parts, " or ")
+	// Each "or" looks at all that stands before it, so what is most comes last.
+	return strings.Join(append(times, values...), " or ")
 }
 
 func (n Names) selector(op, name string) string {
