@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/controller/policy"
 	"github.com/headgate/headgate/coordinator"
+	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/pressure"
 )
 
@@ -274,18 +275,19 @@ func (d *Decision) levelName() string {
 	return d.Level.String()
 }
 
-// LogValue is the decision as one structured record.
+// LogValue is the decision as one structured record, without what is not known.
 func (d *Decision) LogValue() slog.Value {
+	number := func(key string, n Number) slog.Attr { return figures.Attr(key, float64(n)) }
 	attrs := []slog.Attr{
 		slog.String("target", d.Target), slog.String("provider", d.Provider),
 		slog.String("reason", string(d.Reason)), slog.String("level", d.levelName()),
-		slog.Float64("scale", float64(d.Scale)), slog.Float64("scale_in_force", float64(d.InForce)),
+		number("scale", d.Scale), number("scale_in_force", d.InForce),
 		slog.String("outcome", string(d.Outcome)),
-		slog.Float64("depth", float64(d.Depth)), slog.Float64("capacity", float64(d.Capacity)),
-		slog.Float64("arrivals_per_second", float64(d.ArrivalsPerSecond)),
-		slog.Float64("drain_per_second", float64(d.DrainPerSecond)),
-		slog.Float64("age_seconds", float64(d.AgeSeconds)),
-		slog.String("law", d.Law), slog.Float64("law_scale", float64(d.LawScale)),
+		number("depth", d.Depth), number("capacity", d.Capacity),
+		number("arrivals_per_second", d.ArrivalsPerSecond),
+		number("drain_per_second", d.DrainPerSecond),
+		number("age_seconds", d.AgeSeconds),
+		slog.String("law", d.Law), number("law_scale", d.LawScale),
 	}
 	add := func(key, value string) {
 		if value != "" {

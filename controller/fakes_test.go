@@ -208,10 +208,15 @@ func start(t *testing.T, cfg Config, reader Reader, log io.Writer, targets ...Ta
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, run(t, c)
+}
+
+// run runs a controller until stop is called.
+func run(t *testing.T, c *Controller) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	return c, sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run returned %v", err)

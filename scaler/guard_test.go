@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -351,4 +352,19 @@ func TestATriggerThatNobodyAsksForIsForgotten(t *testing.T) {
 			t.Error("the one that nobody asks for is kept")
 		}
 	})
+}
+
+func TestTheRecordOfTheGuardIsWithoutADrainThatIsNotKnown(t *testing.T) {
+	var log strings.Builder
+	r := row{object: "shop/pipeline", log: slog.New(slog.NewJSONHandler(&log, nil))}
+	r.outcome.plan.StoreBound = true
+	r.outcome.load = load{depth: 500, drain: math.NaN()}
+	r.tellBound(time.Now())
+	var record map[string]any
+	if err := json.Unmarshal([]byte(log.String()), &record); err != nil {
+		t.Fatal(err)
+	}
+	if drain, there := record["drain_per_second"]; there || record["depth"] != 500. {
+		t.Errorf("the drain is %v, the record is\n%s", drain, log.String())
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headgate/headgate/internal/figures"
 	"github.com/headgate/headgate/internal/seldom"
 	"github.com/headgate/headgate/scaler/replicas"
 	"github.com/headgate/headgate/scaler/trigger"
@@ -77,9 +78,16 @@ func (r *row) refresh(view *View, now time.Time, stale time.Duration) {
 		r.cause = o.cause
 		r.bites(o.cause)
 	}
+	r.tellBound(now)
+}
+
+// tellBound logs whether the store is the limit, where that changed.
+func (r *row) tellBound(now time.Time) {
+	o := &r.outcome
 	if leftOut, tell := r.bound.Now(now, o.plan.StoreBound); tell {
 		r.log.Info("store-bound guard", "scaled_object", r.object, "metric", r.trigger.Metric, "store_bound", o.plan.StoreBound,
-			"replicas", len(o.load.writers), "drain_per_second", o.load.drain, "depth", o.load.depth, "left_out", leftOut)
+			"replicas", len(o.load.writers), figures.Attr("drain_per_second", o.load.drain), figures.Attr("depth", o.load.depth),
+			"left_out", leftOut)
 	}
 }
 

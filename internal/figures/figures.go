@@ -3,6 +3,7 @@
 package figures
 
 import (
+	"log/slog"
 	"math"
 	"strconv"
 	"strings"
@@ -37,6 +38,15 @@ func Scale(v float64) string {
 		return "unknown"
 	}
 	return trimmed(v, 4)
+}
+
+// Attr is a number of a log record. What is not known, or infinite, is left out:
+// JSON has no word for it.
+func Attr(key string, v float64) slog.Attr {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return slog.Attr{} // which handlers ignore
+	}
+	return slog.Float64(key, v)
 }
 
 // Seconds writes a number of seconds with its unit.

@@ -1,6 +1,7 @@
 package figures_test
 
 import (
+	"log/slog"
 	"math"
 	"strconv"
 	"strings"
@@ -11,6 +12,20 @@ import (
 
 	"github.com/headgate/headgate/internal/figures"
 )
+
+func TestALogRecordIsWithoutWhatIsNotKnown(t *testing.T) {
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+			return slog.Attr{}
+		}
+		return a
+	}})).Info("queue", figures.Attr("depth", 0), figures.Attr("drain", math.NaN()),
+		figures.Attr("room", math.Inf(-1)), figures.Attr("scale", 0.5))
+	if got, want := log.String(), `{"msg":"queue","depth":0,"scale":0.5}`+"\n"; got != want {
+		t.Errorf("the record is %q, want %q", got, want)
+	}
+}
 
 func TestNumberIsWrittenAsPeopleReadIt(t *testing.T) {
 	for v, want := range map[float64]string{
