@@ -143,8 +143,12 @@ func (d *Decision) explainOutcome() string {
 	case OutcomeDryRun:
 		b.WriteString("; not applied: this is a dry run")
 	}
-	if d.ApplyFault != ApplyNone && d.Outcome != OutcomeFailed {
+	switch {
+	case d.ApplyFault == ApplyNone || d.Outcome == OutcomeFailed:
+	case d.InForce.Known(): // some of several replicas answered
 		fmt.Fprintf(&b, "; without %s", d.ApplyError)
+	default:
+		fmt.Fprintf(&b, "; what is in force could not be read: %s", d.ApplyError)
 	}
 	if o := d.Override; o != nil {
 		fmt.Fprintf(&b, "; overridden by %s with %s until %s: %s", o.Holder, scale(o.Scale), moment(d.At, o.ExpiresAt), o.Reason)

@@ -40,6 +40,9 @@ func TestExplanationsHaveTheNumbers(t *testing.T) {
 			d.Detail = "Prometheus could not be read: connection refused"
 		}
 	}
+	unread := func(d *Decision) {
+		d.InForce, d.ApplyFault, d.ApplyError = Number(math.NaN()), ApplyUnreachable, "ask the coordinator: connection refused"
+	}
 	believed := func(d *Decision) { d.thresholds.For = 20 * time.Second }
 	tests := []struct {
 		name     string
@@ -79,6 +82,14 @@ func TestExplanationsHaveTheNumbers(t *testing.T) {
 			"Prometheus could not be read: connection refused; the signals are 31 s old, more than 30 s, so fail mode hold has no last scale to hold"},
 		{"waiting", seen(pressure.OK, 300, fail(ReasonWaiting, 5, math.NaN()), func(d *Decision) { d.Outcome = OutcomeNothing }),
 			"Prometheus could not be read: connection refused; nothing was decided yet, and nothing is applied until there are signals or 30 s have passed, now 5 s"},
+		{"waiting for a coordinator that does not answer", seen(pressure.OK, 300, fail(ReasonWaiting, 0, math.NaN()), unread, func(d *Decision) { d.Outcome = OutcomeNothing }),
+			"Prometheus could not be read: connection refused; nothing was decided yet, and nothing is applied until there are signals or 30 s have passed, now 0 s; what is in force could not be read: ask the coordinator: connection refused"},
+		{"a dry run whose coordinator does not answer", seen(pressure.OK, 300, unread, func(d *Decision) { d.Outcome = OutcomeDryRun }),
+			"OK since 12:03:10: depth 300 of 10,000 not above 5,000; the step law gives OK a scale of 0.5; not applied: this is a dry run; what is in force could not be read: ask the coordinator: connection refused"},
+		{"a dry run without one of the replicas", seen(pressure.OK, 300, func(d *Decision) {
+			d.Outcome, d.ApplyFault, d.ApplyError = OutcomeDryRun, ApplyUnreachable, "1 of 2 replicas: replica b: connection refused"
+		}),
+			"OK since 12:03:10: depth 300 of 10,000 not above 5,000; the step law gives OK a scale of 0.5; not applied: this is a dry run; without 1 of 2 replicas: replica b: connection refused"},
 		{"not applied", seen(pressure.OK, 300, func(d *Decision) { d.Outcome, d.ApplyError = OutcomeFailed, "connection refused" }),
 			"OK since 12:03:10: depth 300 of 10,000 not above 5,000; the step law gives OK a scale of 0.5; not applied: connection refused"},
 		{"standing by", seen(pressure.OK, 300, func(d *Decision) { d.Outcome, d.Holder = OutcomeStandby, "beta" }),
