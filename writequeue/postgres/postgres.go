@@ -9,9 +9,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headgate/headgate/internal/invalid"
@@ -87,6 +89,11 @@ var columns = []string{"key", "time", "payload"}
 // there already, the copy is undone and the batch goes through a temporary table
 // and INSERT ... ON CONFLICT DO NOTHING: that costs twice as much and is rare,
 // for only what is written again takes this way.
+//
+// When a write's context ends, the server is asked to give the write up, and its
+// answer is awaited for two seconds: either the batch is committed, and there is
+// no error, or nothing of it is in the table. Only where that answer does not come
+// either is it unknown, which is an error.
 type Store struct {
 	pool  *pgxpool.Pool
 	table pgx.Identifier
@@ -96,6 +103,10 @@ type Store struct {
 	// constraint is an error and not a loss.
 	merge string
 }
+
+// answerWithin is how long the server may take to say what became of a write whose
+// context ended.
+const answerWithin = 2 * time.Second
 
 // staging is the temporary table, of which each connection has its own.
 const staging = "headgate_staging"
@@ -110,7 +121,14 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, writequeue.Permanent(fmt.Errorf("postgres store: %w", err))
 	}
-	pool, err := pgxpool.New(ctx, cfg.URL)
+	settings, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, writequeue.Permanent(fmt.Errorf("postgres store: %w", err))
+	}
+	settings.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: answerWithin}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, settings)
 	if err != nil {
 		return nil, writequeue.Permanent(fmt.Errorf("postgres store: %w", err))
 	}
