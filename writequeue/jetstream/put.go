@@ -197,7 +197,7 @@ func (o *offer) send(ctx context.Context) error {
 		}
 		// No more are on their way than there is room for, so that none passes one
 		// that was refused.
-		err := o.sendSome(o.queue.reserve(min(len(o.items)-o.in, window)))
+		err := o.sendSome(ctx, o.queue.reserve(min(len(o.items)-o.in, window)))
 		switch {
 		case err == nil:
 			again = nil
@@ -205,6 +205,8 @@ func (o *offer) send(ctx context.Context) error {
 		case errors.Is(err, writequeue.ErrFull), errors.Is(err, writequeue.ErrTooLarge):
 			o.queue.answers(nil)
 			return err
+		case ctx.Err() != nil:
+			return ctx.Err() // which says nothing of the servers
 		default:
 			o.queue.answers(err)
 			if again == nil {
@@ -221,9 +223,10 @@ func (o *offer) send(ctx context.Context) error {
 	return nil
 }
 
-// sendSome sends the next n items that are not in and waits for the word on each.
+// sendSome sends the next n items that are not in and waits for the word on each,
+// until ctx ends.
 // The error is that of the first which did not get in.
-func (o *offer) sendSome(n int) error {
+func (o *offer) sendSome(ctx context.Context, n int) error {
 	answers := make([]jetstream.PubAckFuture, n)
 	var first error
 	for i := range answers {
@@ -243,7 +246,7 @@ func (o *offer) sendSome(n int) error {
 	for i, answer := range answers {
 		at := begin + i
 		if answer != nil {
-			stored, err := o.await(at, answer)
+			stored, err := o.await(ctx, at, answer)
 			if err != nil {
 				first = earlier(first, err, at == o.in)
 				continue
@@ -277,15 +280,17 @@ func earlier(first, err error, leads bool) error {
 	return first
 }
 
-// await waits for the word on one item. It reports whether the stream has it for
-// the first time.
-func (o *offer) await(at int, answer jetstream.PubAckFuture) (stored bool, err error) {
+// await waits for the word on one item, until ctx ends. It reports whether the
+// stream has it for the first time.
+func (o *offer) await(ctx context.Context, at int, answer jetstream.PubAckFuture) (stored bool, err error) {
 	select {
 	case ack := <-answer.Ok():
 		// One that was sent before and not answered for is this one.
 		stored = !ack.Duplicate || o.unsure[at]
 		delete(o.unsure, at)
 		return stored, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
 	case err := <-answer.Err():
 		var said *jetstream.APIError
 		switch {

@@ -440,6 +440,36 @@ func TestAPutEndsWithItsContextOrTheQueue(t *testing.T) {
 	}
 }
 
+func TestAPutEndsWithItsContextWhileTheServersSayNothing(t *testing.T) {
+	r := join(t, serve(t), nil, accepting)
+	api, err := js.New(r.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In the place of the stream somebody listens who never answers.
+	if err := api.DeleteStream(t.Context(), jetstream.StreamName("bars")); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := r.conn.SubscribeSync("headgate.queue." + jetstream.StreamName("bars"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { _, err := r.Put(ctx, items("a", 3)...); ended <- err }()
+	if _, err := heard.NextMsgWithContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second { // the servers have 5
+		t.Errorf("Put returned %v after its context had ended", took)
+	}
+}
+
 func TestAnItemThatIsOfferedAgainIsOne(t *testing.T) {
 	at := serve(t)
 	r := join(t, at, nil, accepting)
