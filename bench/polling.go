@@ -86,9 +86,11 @@ func measurePolling(ctx context.Context, _ int) (rows []Row, err error) {
 		// One query more may fall into the time that is watched.
 		rows = append(rows, atMost(1.1/float64(objects)).against(name+": queries of Prometheus", "1/s", "KEDA's Prometheus scaler", ours.queries, theirs.queries))
 		p99s = append(p99s, ours.P99Seconds)
+		latency := none() // where a Prometheus is hardly asked, it answers as quickly
 		if objects == fleets[len(fleets)-1] {
-			rows = append(rows, atMost(0.1).against(name+": p99 of a call", "ms", "KEDA's Prometheus scaler", ours.P99Seconds*1e3, theirs.P99Seconds*1e3))
+			latency = atMost(0.1)
 		}
+		rows = append(rows, latency.against(name+": p99 of a call", "ms", "KEDA's Prometheus scaler", ours.P99Seconds*1e3, theirs.P99Seconds*1e3))
 	}
 	rows[len(rows)-1].note = growth(fleets, p99s)
 	return rows, nil

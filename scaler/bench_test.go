@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +29,8 @@ func (e echo) GetMetrics(context.Context, *pb.GetMetricsRequest) (*pb.GetMetrics
 }
 
 // BenchmarkGetMetrics measures one answer in memory, and over a loopback
-// connection beside a bare gRPC server that always answers the same.
+// connection with one call or 64 at once, beside a bare gRPC server that always
+// answers the same.
 func BenchmarkGetMetrics(b *testing.B) {
 	const name = "headgate-queue-depth"
 	quiet := slog.New(slog.DiscardHandler)
@@ -59,20 +62,33 @@ func BenchmarkGetMetrics(b *testing.B) {
 			}
 		})
 	}
-	call := func(b *testing.B, server *grpc.Server) {
+	// call asks in so many goroutines at once, which share a connection.
+	call := func(b *testing.B, streams int, server *grpc.Server) {
 		client := pb.NewExternalScalerClient(serveGRPC(b, server))
-		asked := request("pipeline")
+		var asking sync.WaitGroup
+		var calls atomic.Int64
 		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := client.GetMetrics(b.Context(), asked); err != nil {
-				b.Fatal(err)
-			}
+		b.ResetTimer()
+		for i := range streams {
+			asks := request(fmt.Sprint("pipeline-", i))
+			asking.Go(func() {
+				for calls.Add(1) <= int64(b.N) {
+					if _, err := client.GetMetrics(b.Context(), asks); err != nil {
+						b.Error(err)
+					}
+				}
+			})
 		}
+		asking.Wait()
 	}
-	b.Run("over gRPC/scaler", func(b *testing.B) { call(b, NewGRPC(newServer(), nil, nil, access.Everyone(), quiet).Server) })
-	b.Run("over gRPC/bare echo", func(b *testing.B) {
-		server := grpc.NewServer()
-		pb.RegisterExternalScalerServer(server, echo{answer: &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: name, MetricValue: 700, MetricValueFloat: 700}}}})
-		call(b, server)
-	})
+	for _, streams := range []int{1, 64} {
+		b.Run(fmt.Sprintf("over gRPC/streams=%d/scaler", streams), func(b *testing.B) {
+			call(b, streams, NewGRPC(newServer(), nil, nil, access.Everyone(), quiet).Server)
+		})
+		b.Run(fmt.Sprintf("over gRPC/streams=%d/bare echo", streams), func(b *testing.B) {
+			server := grpc.NewServer()
+			pb.RegisterExternalScalerServer(server, echo{answer: &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{MetricName: name, MetricValue: 700, MetricValueFloat: 700}}}})
+			call(b, streams, server)
+		})
+	}
 }

@@ -36,7 +36,7 @@ type served struct {
 	stop   context.CancelFunc // ends the streams
 }
 
-func serve(t *testing.T) served {
+func serve(t testing.TB) served {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	gate := coordinator.New()

@@ -32,9 +32,21 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 			t.Errorf("%s: got %v, want %s and %s", test.name, values, test.field, test.got)
 		}
 	}
-	var b body
+}
+
+func TestWhatIsUnknownMayBeIgnored(t *testing.T) {
+	var b struct {
+		Count int `json:"count"`
+	}
 	if err := Decode([]byte(` {"cuont": 1, "count": 2} `), &b, Ignore); err != nil || b.Count != 2 {
 		t.Errorf("got %v and %v, want what is unknown ignored", b, err)
+	}
+	for text, field := range map[string]string{
+		`{"cuont": 1, "count": 2} x`: "body", `{"cuont": 1, "count": "two"}`: "count", `{"cuont": 1`: "body",
+	} {
+		if values := invalid.All(Decode([]byte(text), &b, Ignore)); len(values) != 1 || values[0].Field != field {
+			t.Errorf("%s: got %v, want the field %s", text, values, field)
+		}
 	}
 }
 
