@@ -186,7 +186,7 @@ func runFlaky(cfg writequeue.Config, puts [][]int, flaky, deadFlaky int, stopAft
 // obvious model, a slice; then everything is drained in order.
 func TestTheQueueIsAQueue(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		capacity := rapid.IntRange(1, 600).Draw(rt, "capacity") // above the ring's first size too
+		capacity := rapid.IntRange(1, 600).Draw(rt, "capacity") // more than the first slots for chunks hold too
 		drop := rapid.Bool().Draw(rt, "drop oldest")
 		var model, got []string
 		synctest.Test(t, func(t *testing.T) {

@@ -36,37 +36,71 @@ func (b *batch) next(n int) []run {
 }
 
 // ring is a first-in-first-out store of items that allocates only while it
-// grows. Items go in and out by whole runs. It grows by doubling up to its limit
-// and never shrinks.
+// grows, and never shrinks. Its items lie in chunks as long as a batch may be.
+// Whoever takes a batch takes the oldest chunk itself, so that it takes no longer
+// than to take one item, and brings it back empty with the next one.
 type ring struct {
-	items circle[Item]
-	runs  circle[run]
-	limit int // the most items that it will be asked to hold
+	size    int            // of a chunk, in items
+	chunks  circle[[]Item] // with items; all but the newest are full
+	dropped int            // of the oldest chunk's items, the first so many are gone
+	held    int            // items that are not gone
+	spare   [][]Item       // empty chunks
+	runs    circle[run]
 }
 
 // n is how many items it holds.
-func (r *ring) n() int { return r.items.n }
+func (r *ring) n() int { return r.held }
 
-// push appends the items, of which there is at least one. The caller has made
-// sure that they fit in the limit.
+// push appends the items, of which there is at least one.
 func (r *ring) push(items []Item, accepted time.Duration, receipt *Receipt) {
-	r.items.reserve(len(items), r.limit)
-	r.items.push(items)
+	n := len(items)
+	r.held += n
+	for len(items) > 0 {
+		if r.chunks.n == 0 || len(*r.chunks.last()) == r.size {
+			r.chunks.push(r.empty())
+		}
+		newest := r.chunks.last()
+		k := min(len(items), r.size-len(*newest))
+		*newest = append(*newest, items[:k]...)
+		items = items[k:]
+	}
 	if r.runs.n > 0 {
 		if newest := r.runs.last(); accepted-newest.accepted < runSpan && newest.receipt == receipt {
-			newest.n += len(items)
+			newest.n += n
 			return
 		}
 	}
-	r.runs.reserve(1, r.limit)
-	r.runs.push([]run{{len(items), accepted, receipt}})
+	r.runs.push(run{n, accepted, receipt})
 }
 
-// pop moves the oldest items, as many as b.items is long or there are, into b
-// with their runs, and returns b with these alone.
+// empty returns a chunk without items.
+func (r *ring) empty() []Item {
+	last := len(r.spare) - 1
+	if last < 0 {
+		return make([]Item, 0, r.size)
+	}
+	chunk := r.spare[last]
+	r.spare = r.spare[:last]
+	return chunk
+}
+
+// pop returns the oldest items, as many as a chunk is long or there are, with
+// their runs. For them it is given a batch that it returned before and whose items
+// are cleared, or a zero one.
 func (r *ring) pop(b batch) batch {
-	b.items = b.items[:r.items.pop(b.items)]
-	b.runs = b.runs[:0]
+	if b.items != nil {
+		r.spare = append(r.spare, b.items[:0])
+	}
+	b = batch{runs: b.runs[:0]}
+	if r.held == 0 {
+		return b
+	}
+	b.items = *r.chunks.first()
+	r.chunks.drop()
+	if r.dropped > 0 {
+		b.items = r.fill(b.items)
+	}
+	r.held -= len(b.items)
 	for left := len(b.items); left > 0; {
 		oldest := r.takeRun(left)
 		b.runs = append(b.runs, oldest)
@@ -75,14 +109,48 @@ func (r *ring) pop(b batch) batch {
 	return b
 }
 
+// fill moves the items of what was the oldest chunk into the place of those that
+// were dropped, and the oldest of the next chunk behind them.
+func (r *ring) fill(chunk []Item) []Item {
+	n := copy(chunk, chunk[r.dropped:])
+	clear(chunk[n:])
+	chunk = chunk[:n]
+	r.dropped = 0
+	if r.chunks.n > 0 {
+		next := *r.chunks.first()
+		k := min(len(next), r.size-n)
+		chunk = append(chunk, next[:k]...)
+		r.forget(k)
+	}
+	return chunk
+}
+
 // drop forgets the n oldest items, and settles them. There are at least that many.
 func (r *ring) drop(n int) {
-	r.items.drop(n)
+	r.held -= n
+	for left := n; left > 0; {
+		left -= r.forget(left)
+	}
 	for n > 0 {
 		dropped := r.takeRun(n)
 		dropped.receipt.Settled(dropped.n, Lost)
 		n -= dropped.n
 	}
+}
+
+// forget lets go of the n oldest items, or of those in the oldest chunk where
+// these are fewer, and returns how many.
+func (r *ring) forget(n int) int {
+	chunk := *r.chunks.first()
+	n = min(n, len(chunk)-r.dropped)
+	clear(chunk[r.dropped : r.dropped+n])
+	r.dropped += n
+	if r.dropped == len(chunk) {
+		r.dropped = 0
+		r.chunks.drop()
+		r.spare = append(r.spare, chunk[:0])
+	}
+	return n
 }
 
 // takeRun takes the oldest run, or its first n items.
@@ -94,7 +162,7 @@ func (r *ring) takeRun(n int) run {
 		taken.n = n
 		return taken
 	}
-	r.runs.drop(1)
+	r.runs.drop()
 	return taken
 }
 
@@ -109,54 +177,28 @@ type circle[T any] struct {
 	n     int // held
 }
 
-const smallestCircle = 256
+const smallestCircle = 64
 
-// reserve makes room for more, of at most limit in all.
-func (c *circle[T]) reserve(more, limit int) {
-	if c.n+more <= len(c.slots) {
-		return
+// push appends a value.
+func (c *circle[T]) push(value T) {
+	if c.n == len(c.slots) {
+		grown := make([]T, max(2*c.n, smallestCircle))
+		k := copy(grown, c.slots[c.head:])
+		copy(grown[k:], c.slots[:c.head])
+		c.slots, c.head = grown, 0
 	}
-	size := max(len(c.slots), smallestCircle)
-	for size < c.n+more {
-		size *= 2
-	}
-	grown := make([]T, min(size, limit))
-	n := c.pop(grown)
-	c.slots, c.head, c.n = grown, 0, n
+	c.n++
+	*c.last() = value
 }
 
-// push appends values for which there is room.
-func (c *circle[T]) push(values []T) {
-	tail := c.head + c.n
-	if tail >= len(c.slots) {
-		tail -= len(c.slots)
+// drop lets go of the oldest value. There is at least one.
+func (c *circle[T]) drop() {
+	var none T
+	*c.first() = none
+	c.n--
+	if c.head++; c.head == len(c.slots) {
+		c.head = 0
 	}
-	k := copy(c.slots[tail:], values)
-	copy(c.slots, values[k:])
-	c.n += len(values)
-}
-
-// pop moves the oldest values, as many as into holds or there are, and returns
-// how many.
-func (c *circle[T]) pop(into []T) int {
-	n := min(len(into), c.n)
-	k := copy(into[:n], c.slots[c.head:])
-	copy(into[k:n], c.slots)
-	c.drop(n)
-	return n
-}
-
-// drop forgets the n oldest values, and lets go of what they held.
-func (c *circle[T]) drop(n int) {
-	end := min(c.head+n, len(c.slots))
-	clear(c.slots[c.head:end])
-	rest := c.head + n - end
-	clear(c.slots[:rest])
-	c.head += n
-	if c.head >= len(c.slots) {
-		c.head -= len(c.slots)
-	}
-	c.n -= n
 }
 
 // first is the oldest value. There is at least one.

@@ -36,8 +36,9 @@ func each(b batch) (all []timed) {
 func TestTheRingIsASlice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 700).Draw(t, "limit")
-		r := ring{limit: limit}
+		r := ring{size: rapid.IntRange(1, min(limit, 300)).Draw(t, "size")}
 		var model []timed
+		var hands batch
 		var now, newest time.Duration
 		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
 			switch rapid.IntRange(0, 2).Draw(t, "step") {
@@ -57,12 +58,12 @@ func TestTheRingIsASlice(t *testing.T) {
 				}
 				r.push(items, now, nil)
 			case 1:
-				n := rapid.IntRange(1, 300).Draw(t, "take")
-				got := r.pop(batch{items: make([]Item, n)})
-				k := min(n, len(model))
-				if diff := cmp.Diff(model[:k], each(got), cmpopts.EquateEmpty()); diff != "" {
+				hands = r.pop(hands)
+				k := min(r.size, len(model))
+				if diff := cmp.Diff(model[:k], each(hands), cmpopts.EquateEmpty()); diff != "" {
 					t.Fatalf("taken (-want +got):\n%s", diff)
 				}
+				clear(hands.items)
 				model = slices.Clone(model[k:])
 			case 2:
 				n := rapid.IntRange(0, len(model)).Draw(t, "drop")
@@ -75,17 +76,44 @@ func TestTheRingIsASlice(t *testing.T) {
 			if len(model) > 0 && r.oldest() != model[0].Accepted {
 				t.Fatalf("the oldest is of %v, want %v", r.oldest(), model[0].Accepted)
 			}
-			held := 0
-			for _, item := range r.items.slots {
-				if item.Key != "" {
-					held++
+			chunks := slices.Concat(r.chunks.slots, r.spare, [][]Item{hands.items})
+			made, held := 0, 0
+			for _, chunk := range chunks {
+				if chunk != nil {
+					made++
+				}
+				for _, item := range chunk[:cap(chunk)] {
+					if item.Key != "" {
+						held++
+					}
 				}
 			}
 			if held != len(model) {
 				t.Fatalf("%d items are held on to, want %d", held, len(model))
 			}
+			// Of those with items two may be partly full, and one is in the hands.
+			if most := limit/r.size + 3; made > most {
+				t.Fatalf("%d chunks of %d were made for %d items, want at most %d", made, r.size, limit, most)
+			}
 		}
 	})
+}
+
+func TestARingThatDoesNotGrowAllocatesNothing(t *testing.T) {
+	r := ring{size: 10}
+	items := make([]Item, 47)
+	var hands batch
+	turn := func() {
+		r.push(items, 0, nil)
+		r.drop(13)
+		for r.n() > 0 {
+			hands = r.pop(hands)
+		}
+	}
+	turn()
+	if n := testing.AllocsPerRun(100, turn); n > 0 {
+		t.Errorf("%v allocations a turn, want none", n)
+	}
 }
 
 func TestARunIsTakenFromABatchPartByPart(t *testing.T) {

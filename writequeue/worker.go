@@ -25,8 +25,8 @@ type worker struct {
 	watches bool          // idle until a batch's time comes; guarded by Queue.mu
 
 	timer *time.Timer
-	hands batch // as long as a batch may be
-	taken batch // what it has in its hands; the runs only of what is not settled
+	hands batch // what it took last
+	taken batch // the same, with the runs only of what is not settled
 	queue *Queue
 }
 
@@ -81,14 +81,13 @@ func (q *Queue) work(ctx context.Context) {
 		if len(w.taken.items) == 0 {
 			return
 		}
-		w.hands.runs = w.taken.runs // which may have grown
 		q.writer.Deliver(ctx, ctx, w.taken.items, w)
 		clear(w.taken.items)
 	}
 }
 
 func (q *Queue) newWorker() *worker {
-	return &worker{wake: make(chan struct{}, 1), hands: batch{items: make([]Item, q.batchSize)}, queue: q}
+	return &worker{wake: make(chan struct{}, 1), queue: q}
 }
 
 // take waits for a batch and moves it into the worker's hands. A batch is due
@@ -98,17 +97,17 @@ func (q *Queue) newWorker() *worker {
 func (q *Queue) take(ctx context.Context, w *worker) batch {
 	for called := false; ; {
 		now := q.now()
-		q.mu.Lock()
+		q.lock()
 		if called {
 			q.called--
 		}
 		due := q.due(now)
 		if due == 0 && ctx.Err() == nil {
-			b := q.ring.pop(w.hands)
-			q.inFlight += len(b.items)
+			w.hands = q.ring.pop(w.hands)
+			q.inFlight += len(w.hands.items)
 			q.callWorkers()
 			q.mu.Unlock()
-			return b
+			return w.hands
 		}
 		if q.closed {
 			q.mu.Unlock()
@@ -212,7 +211,7 @@ func (q *Queue) settle(n int, runs []run, what Outcome) {
 	if what == Written {
 		q.waits.Observe(len(runs), func(i int) (int, time.Duration) { return runs[i].n, now - runs[i].accepted })
 	}
-	q.mu.Lock()
+	q.lock()
 	switch what {
 	case Written:
 		q.count.written += uint64(n)
@@ -237,13 +236,14 @@ func (q *Queue) buryRest(ctx context.Context) {
 	w := q.newWorker()
 	for {
 		q.mu.Lock()
-		w.taken = q.ring.pop(w.hands)
+		w.hands = q.ring.pop(w.hands)
+		w.taken = w.hands
 		q.inFlight += len(w.taken.items)
 		q.mu.Unlock()
 		if len(w.taken.items) == 0 {
 			return
 		}
-		w.hands.runs = w.taken.runs
 		q.writer.Bury(ctx, w.taken.items, errDrainLimit, w)
+		clear(w.taken.items)
 	}
 }

@@ -123,7 +123,7 @@ func TestItemsKeepTheirOrderWhileTheQueueGrows(t *testing.T) {
 		r.start(t)
 		synctest.Wait()
 		var want, got []string
-		for i, n := range []int{200, 200, 300, 900} { // taken, around the end of the ring, two more sizes
+		for i, n := range []int{200, 200, 300, 900} { // taken, a whole chunk, parts of chunks, many
 			batch := items(fmt.Sprint(i), n)
 			mustPut(t, r.Queue, batch)
 			synctest.Wait()
