@@ -52,6 +52,9 @@ var matcher = regexp.MustCompile(`^\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*
 // areMatchers reports whether a text is nothing but label matchers, with commas
 // between them, which Prometheus takes and which leave the series' names alone.
 func areMatchers(text string) bool {
+	if !utf8.ValidString(text) { // to unquote a value would mend it
+		return false
+	}
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		found := matcher.FindStringSubmatch(text)
 		if found == nil || found[1] == model.MetricNameLabel || found[1] == partLabel {
