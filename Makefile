@@ -158,7 +158,7 @@ reproducible: ## build the binaries of the last commit twice, and compare them b
 sbom: ## write a bill of materials of each binary into bin/, as CycloneDX
 	@mkdir -p bin && CGO_ENABLED=0 $(GO) build -C tools/sbom -o ../../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 	@for binary in $(BINARIES); do \
-		CGO_ENABLED=0 GOOS=linux bin/cyclonedx-gomod app -json -licenses -std -main cmd/$$binary -output bin/$$binary.cdx.json . 2>/dev/null; \
+		CGO_ENABLED=0 GOOS=linux bin/cyclonedx-gomod app -json -licenses -std -main cmd/$$binary -output bin/$$binary.cdx.json . 2>bin/sbom.log || { cat bin/sbom.log >&2; exit 1; }; \
 		echo bin/$$binary.cdx.json; \
 	done
 
