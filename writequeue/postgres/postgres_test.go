@@ -214,6 +214,7 @@ func TestOpenRefusesATableWhichWouldTakeDoubleRows(t *testing.T) {
 
 func TestAStoreThatCannotBeReachedMayBeOpenedLater(t *testing.T) {
 	f := connect(t, `CREATE TABLE items (key text, time timestamptz, payload bytea)`, `CREATE ROLE nobody`)
+	t.Cleanup(func() { f.exec(t, `DROP ROLE nobody`) }) // a server's databases share their roles
 	_, name, _ := strings.Cut(f.url, ":///")
 	for what, c := range map[string]struct {
 		url       string
